@@ -1,0 +1,1 @@
+"""Pruning, lottery tickets and small models: what parameter sharing is compared against."""

@@ -1,0 +1,1 @@
+"""Where a search runs: this machine, a Ray cluster, a cloud, Kubernetes or Slurm."""
