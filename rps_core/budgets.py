@@ -83,7 +83,9 @@ def kept_for_budget(size: int, budget: float, *, where: str) -> int:
     if budget <= 1:
         kept = round(size * budget)
         if kept < 1:
-            raise ValueError(f"{where} leaves nothing of {size} weights: give at least {1 / size:.3g}, but got {budget}")
+            raise ValueError(
+                f"{where} leaves nothing of {size} weights: give at least {1 / size:.3g}, but got {budget}"
+            )
         return kept
     if budget != int(budget):
         raise ValueError(f"{where}: a count must be a whole number, but got {budget}")
@@ -122,7 +124,9 @@ def resolve_budgets(
         if not layers:
             raise ValueError(unmatched_message(pattern, sizes))
         size = sum(unclaimed.pop(name) for name in layers)
-        groups.append(Group(pattern, layers, size, kept_for_budget(size, budget, where=f"budget {pattern!r}")))
+        groups.append(
+            Group(pattern, layers, size, kept_for_budget(size, budget, where=f"budget {pattern!r}"))
+        )
     if unclaimed:
         size = sum(unclaimed.values())
         groups.append(Group(EVERYTHING, tuple(unclaimed), size, kept_for_ratio(size, ratio)))
@@ -135,6 +139,8 @@ def unmatched_message(pattern: str, names: Iterable[str]) -> str:
     if any(fnmatchcase(name, pattern) for name in known):
         return f"pattern {pattern!r} claims no layer: earlier patterns took all that it matches"
     nearest = difflib.get_close_matches(pattern, known, n=1, cutoff=0.0)
-    return f"pattern {pattern!r} matches no layer; the nearest is {nearest[0]!r}" if nearest else (
-        f"pattern {pattern!r} matches no layer: there are none"
+    return (
+        f"pattern {pattern!r} matches no layer; the nearest is {nearest[0]!r}"
+        if nearest
+        else (f"pattern {pattern!r} matches no layer: there are none")
     )

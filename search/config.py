@@ -1,0 +1,63 @@
+"""One trial, fully determined: what is compressed how, and what it trains on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from pydantic import Field
+
+from search.spec.fields import Scalar, SpecModel
+from search.spec.schema import DataSpec, ModelSpec, TrainSpec
+
+# Where the data lies and how often a checkpoint is written do not change what a trial computes.
+NOT_IDENTITY = {"data": {"path"}, "train": {"checkpoint_every_s"}}
+ID_DIGITS = 12
+
+
+class TrialConfig(SpecModel):
+    """Everything that determines a trial's result."""
+
+    method: str
+    """Name of the compression method."""
+    ratio: float = Field(ge=1)
+    """Compression ratio of the compressed weights together, total / kept."""
+    lr: float = Field(gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(ge=0)
+    """Weight decay."""
+    seed: int = 0
+    """Seed of everything random in the trial."""
+    budgets: dict[str, int] | None = None
+    """Scalars kept by the layers of each pattern; null leaves the split to the method."""
+    args: dict[str, Scalar] = {}
+    """Further arguments of the method."""
+    data: DataSpec = DataSpec()
+    model: ModelSpec = ModelSpec()
+    train: TrainSpec = TrainSpec()
+
+    @property
+    def trial_id(self) -> str:
+        """Hash of the fields that differ from their defaults: equal trials have equal ids, on every machine.
+
+        A new field whose default means "no effect" leaves the ids of old trials as they were.
+        """
+        return _digest(self.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IDENTITY))
+
+    @property
+    def proposal_id(self) -> str:
+        """The same without the seed: equal for the repeats of one proposal."""
+        return _digest(
+            self.model_dump(mode="json", exclude_defaults=True, exclude={**NOT_IDENTITY, "seed": True})
+        )
+
+
+def _digest(fields: dict[str, object]) -> str:
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+
+
+def derive_seed(experiment_seed: int, number: int, repeat: int) -> int:
+    """Return the seed of a repeat of a proposal: 31 bits of a hash, the same on every machine."""
+    text = f"{experiment_seed}:{number}:{repeat}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

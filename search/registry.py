@@ -1,0 +1,77 @@
+"""Names to functions: what ships with the package and what the user brings, resolved the same way.
+
+A registry is a table from a name to ``"package.module:function"``. Tables hold strings, so that reading a spec or a
+result folder never imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from search.errors import UserError, unknown_name
+
+METHODS: Mapping[str, str] = {
+    "dense": "search.methods.plain:dense",
+    "small": "search.methods.plain:small",
+    "rps": "search.methods.sharing:rps",
+    "rand": "search.methods.pruning:prune",
+    "mag": "search.methods.pruning:prune",
+    "snip": "search.methods.pruning:prune",
+    "grasp": "search.methods.pruning:prune",
+    "synflow": "search.methods.pruning:prune",
+    "erk": "search.methods.pruning:prune",
+    "uniform": "search.methods.pruning:prune",
+    "ltr": "search.methods.tickets:ltr",
+}
+MODELS: Mapping[str, str] = {
+    "resnet20": "search.models.resnet:resnet20",
+    "vgg11": "search.models.vgg:vgg11",
+    "vgg16": "search.models.vgg:vgg16",
+    "mlp": "search.models.mlp:mlp",
+    "vit": "search.models.vit:vit",
+}
+DATASETS: Mapping[str, str] = {
+    "digits": "search.data.digits:digits",
+    "cifar10": "search.data.torchvision_sets:cifar10",
+    "cifar100": "search.data.torchvision_sets:cifar100",
+    "tiny_imagenet": "search.data.folders:tiny_imagenet",
+    "folder": "search.data.folders:image_folder",
+    "parquet": "search.data.parquet:parquet",
+}
+
+
+def check_name(what: str, name: str, table: Mapping[str, str]) -> str:
+    """Return ``name`` if it is in the table or has the form ``package.module:function``.
+
+    Raises:
+        ValueError: With the known names and the nearest one.
+    """
+    if name in table:
+        return name
+    module, colon, function = name.partition(":")
+    if colon and function.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+        return name
+    raise ValueError(unknown_name(what, name, table) + ", or your own as package.module:function")
+
+
+def resolve(what: str, name: str, table: Mapping[str, str]) -> Callable[..., Any]:
+    """Import and return the function that ``name`` stands for.
+
+    Raises:
+        UserError: If the name is unknown, its module cannot be imported or holds no such function.
+    """
+    try:
+        target = table.get(name) or check_name(what, name, table)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    module_name, _, function_name = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"{what} {name!r}: cannot import {module_name} ({error})") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UserError(f"{what} {name!r}: {module_name} has no function {function_name!r}")
+    return function

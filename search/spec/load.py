@@ -1,0 +1,165 @@
+"""Reading a spec: YAML, overrides, and errors that say where, what is wrong and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from search.errors import UserError, unknown_name
+from search.spec.schema import Spec
+
+
+def named_specs() -> dict[str, str]:
+    """Return the specs that ship with the package: name to YAML text."""
+    folder = resources.files("search") / "specs"
+    found = {}
+    for entry in [folder, *(child for child in folder.iterdir() if child.is_dir())]:
+        prefix = "" if entry is folder else f"{entry.name}/"
+        for file in entry.iterdir():
+            if file.name.endswith(".yaml"):
+                found[prefix + file.name.removesuffix(".yaml")] = file.read_text(encoding="utf-8")
+    return dict(sorted(found.items()))
+
+
+def load_spec(source: str, overrides: Iterable[str] = ()) -> Spec:
+    """Read a spec from a file or by its name.
+
+    Args:
+        source: Path of a YAML file, or the name of a spec that ships with the package.
+        overrides: Assignments ``"a.b=value"``; the value is read as YAML.
+
+    Raises:
+        UserError: If there is no such spec, it is no YAML, or it says something impossible.
+    """
+    path = Path(source)
+    if path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{source}: cannot be read as a text file ({error})") from error
+    else:
+        shipped = named_specs()
+        if source not in shipped:
+            if path.suffix in {".yaml", ".yml"} or "/" in source and source.split("/")[0] not in {"studies"}:
+                raise UserError(
+                    f"{source}: no such file; write the path of a spec or one of {', '.join(shipped)}"
+                )
+            raise UserError(unknown_name("spec", source, shipped) + ", or the path of a YAML file")
+        text = shipped[source]
+    return parse_spec(text, overrides, where=source)
+
+
+def parse_spec(text: str, overrides: Iterable[str] = (), *, where: str = "spec") -> Spec:
+    """Validate the text of a spec. See :func:`load_spec`."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise UserError(f"{where}{place}: not valid YAML: {problem}") from error
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: a spec is a mapping of fields, but this is a {type(raw).__name__}")
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        return Spec.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{where}: {describe(error, Spec)}") from error
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    """Set one dotted key in the raw mapping, making the mappings on the way."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {override}: write it as key=value, for example --set train.epochs=10")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not valid YAML") from error
+    if isinstance(value, str):
+        # YAML 1.1 takes "1e-3" for text; a person who writes it on a command line means the number.
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    *parents, last = key.split(".")
+    node = raw
+    for depth, part in enumerate(parents):
+        child = node.get(part)
+        if isinstance(child, list) and all(isinstance(name, str) for name in child):
+            child = {name: None for name in child}
+        if child is None:
+            child = {}
+        if not isinstance(child, dict):
+            raise UserError(
+                f"--set {override}: {'.'.join(parents[: depth + 1])} is {child!r} and has no fields"
+            )
+        node[part] = child
+        node = child
+    node[last] = value
+
+
+def describe(error: ValidationError, root: type[BaseModel]) -> str:
+    """Return one sentence for the first problem: its path, what is wrong and the nearest valid name.
+
+    Used for every pydantic model of the project, specs and cluster profiles alike.
+    """
+    problems = error.errors(include_url=False)
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    path = [str(part) for part in first["loc"] if not str(part).startswith("(")]
+    place = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = list(_fields_at(root, path[:-1]))
+        nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        text = f"{place}: unknown field; {hint}known here are {', '.join(sorted(known))}"
+    elif first["type"] in {"value_error", "assertion_error"}:
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"{place}: {message}" if place else message
+    else:
+        text = f"{place}: {_lower_first(first['msg'])}, but got {_short(first['input'])}"
+    more = len(problems) - 1
+    return text + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> Mapping[str, Any]:
+    """Return the fields of the model that a path of keys leads to."""
+    nodes: list[Any] = [model]
+    for key in path:
+        nodes = [child for node in nodes for child in _children(node, key)]
+    found: dict[str, Any] = {}
+    for node in nodes:
+        found |= node.model_fields
+    return found
+
+
+def _children(model: type[BaseModel], key: str) -> list[Any]:
+    field = model.model_fields.get(key)
+    return _models_in(field.annotation) if field else [model]
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in {Union, UnionType, dict, list} or hasattr(annotation, "__metadata__"):
+        return [model for part in get_args(annotation) for model in _models_in(part)]
+    return []
