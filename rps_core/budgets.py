@@ -124,9 +124,7 @@ def resolve_budgets(
         if not layers:
             raise ValueError(unmatched_message(pattern, sizes))
         size = sum(unclaimed.pop(name) for name in layers)
-        groups.append(
-            Group(pattern, layers, size, kept_for_budget(size, budget, where=f"budget {pattern!r}"))
-        )
+        groups.append(Group(pattern, layers, size, kept_for_budget(size, budget, where=f"budget {pattern!r}")))
     if unclaimed:
         size = sum(unclaimed.values())
         groups.append(Group(EVERYTHING, tuple(unclaimed), size, kept_for_ratio(size, ratio)))

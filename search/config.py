@@ -47,9 +47,7 @@ class TrialConfig(SpecModel):
     @property
     def proposal_id(self) -> str:
         """The same without the seed: equal for the repeats of one proposal."""
-        return _digest(
-            self.model_dump(mode="json", exclude_defaults=True, exclude={**NOT_IDENTITY, "seed": True})
-        )
+        return _digest(self.model_dump(mode="json", exclude_defaults=True, exclude={**NOT_IDENTITY, "seed": True}))
 
 
 def _digest(fields: dict[str, object]) -> str:

@@ -44,22 +44,18 @@ class Choices(SpecModel):
 def _kind(value: Any) -> str:
     if isinstance(value, Range) or (isinstance(value, dict) and "choices" not in value):
         return "(range)"
-    if isinstance(value, Choices) or isinstance(value, dict):
+    if isinstance(value, Choices | dict):
         return "(choices)"
     return "(value)"
 
 
 # Tags are written in parentheses so that error paths can leave them out.
 SearchedNumber: TypeAlias = Annotated[
-    Annotated[float, Tag("(value)")]
-    | Annotated[Range, Tag("(range)")]
-    | Annotated[Choices, Tag("(choices)")],
+    Annotated[float, Tag("(value)")] | Annotated[Range, Tag("(range)")] | Annotated[Choices, Tag("(choices)")],
     Discriminator(_kind),
 ]
 SearchedValue: TypeAlias = Annotated[
-    Annotated[Scalar, Tag("(value)")]
-    | Annotated[Range, Tag("(range)")]
-    | Annotated[Choices, Tag("(choices)")],
+    Annotated[Scalar, Tag("(value)")] | Annotated[Range, Tag("(range)")] | Annotated[Choices, Tag("(choices)")],
     Discriminator(_kind),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -47,10 +48,8 @@ def load_spec(source: str, overrides: Iterable[str] = ()) -> Spec:
     else:
         shipped = named_specs()
         if source not in shipped:
-            if path.suffix in {".yaml", ".yml"} or "/" in source and source.split("/")[0] not in {"studies"}:
-                raise UserError(
-                    f"{source}: no such file; write the path of a spec or one of {', '.join(shipped)}"
-                )
+            if path.suffix in {".yaml", ".yml"}:
+                raise UserError(f"{source}: no such file; write the path of a spec or one of {', '.join(shipped)}")
             raise UserError(unknown_name("spec", source, shipped) + ", or the path of a YAML file")
         text = shipped[source]
     return parse_spec(text, overrides, where=source)
@@ -88,10 +87,8 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: the value is not valid YAML") from error
     if isinstance(value, str):
         # YAML 1.1 takes "1e-3" for text; a person who writes it on a command line means the number.
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     *parents, last = key.split(".")
     node = raw
     for depth, part in enumerate(parents):
@@ -101,9 +98,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if child is None:
             child = {}
         if not isinstance(child, dict):
-            raise UserError(
-                f"--set {override}: {'.'.join(parents[: depth + 1])} is {child!r} and has no fields"
-            )
+            raise UserError(f"--set {override}: {'.'.join(parents[: depth + 1])} is {child!r} and has no fields")
         node[part] = child
         node = child
     node[last] = value

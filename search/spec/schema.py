@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ByteSize, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import field_validator, model_validator
+from pydantic import (
+    ByteSize,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from search.registry import DATASETS, METHODS, MODELS, check_name
 from search.spec.fields import Choices, Range, Scalar, SearchedNumber, SearchedValue, SpecModel, bounds
@@ -101,9 +109,7 @@ class TrainSpec(SpecModel):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum above 0")
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs < epochs must hold, but got {self.warmup_epochs:g} of {self.epochs}"
-            )
+            raise ValueError(f"warmup_epochs < epochs must hold, but got {self.warmup_epochs:g} of {self.epochs}")
         return self
 
 
@@ -126,9 +132,7 @@ class MethodSpec(SpecModel):
 class SpaceSpec(SpecModel):
     """What the search varies."""
 
-    methods: dict[str, MethodSpec] = Field(
-        default={"rps": MethodSpec(), "synflow": MethodSpec()}, min_length=1
-    )
+    methods: dict[str, MethodSpec] = Field(default={"rps": MethodSpec(), "synflow": MethodSpec()}, min_length=1)
     """The methods, each with its own ranges: a list of names, or a mapping from name to ranges. Known: dense, rps,
     rand, mag, snip, grasp, synflow, erk, uniform, ltr, small, or your own package.module:function."""
     ratio: SearchedNumber = Range(low=2, high=100)
@@ -308,9 +312,7 @@ class Spec(SpecModel):
     @model_validator(mode="after")
     def _possible(self) -> Spec:
         if self.trials % self.repeats:
-            raise ValueError(
-                f"trials must be a multiple of repeats, but got {self.trials} and {self.repeats}"
-            )
+            raise ValueError(f"trials must be a multiple of repeats, but got {self.trials} and {self.repeats}")
         stopping = self.search.early_stopping
         if stopping and stopping.grace_epochs > self.train.epochs:
             raise ValueError(

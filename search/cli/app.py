@@ -1,0 +1,36 @@
+"""The command ``rps-search``: its commands, and what happens when one of them goes wrong."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from search.errors import UserError
+
+app = typer.Typer(
+    name="rps-search",
+    help="Search for the compression that gives the best accuracy in a memory budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+WRONG_INPUT = 2
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line. Wrong input is one line on stderr and exit code 2, never a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"rps-search: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(WRONG_INPUT)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
