@@ -1,0 +1,236 @@
+"""Pruning at initialisation: score, select and apply."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from baselines.layers import prunable_weights
+from baselines.masks import apply_masks_, masks_of
+from baselines.scorers import Method, Scorer, find_method, run_scorer
+from baselines.scorers.gradients import LossFn
+from baselines.selection import select
+from rps_core.budgets import EVERYTHING, Group, check_ratio, kept_for_ratio, layer_name, resolve_budgets
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """How a model is pruned.
+
+    Attributes:
+        method: A name of `baselines.scorers.METHODS`, or a user's ``scorer(model, loss_fn, batches)``.
+        ratio: Compression ratio, prunable weights / kept weights, of the layers that ``budgets`` does not name; >= 1.
+        scope: ``"global"`` ranks the weights of those layers together; ``"layer"`` keeps 1 / ratio of each layer.
+        budgets: ``{pattern of layer names: density in (0, 1] or count of 2 or more}``; the weights of the layers that
+            a pattern matches are ranked together (`rps_core.budgets.resolve_budgets`).
+        seed: Decides all that is random.
+        floor: Number of weights that each layer keeps at least; 0 has no effect.
+        allow_empty: Whether a layer may lose all its weights, which cuts the network there. Off, that is an error.
+        iterations: Number of scoring and pruning steps; None takes the method's own (100 for synflow, else 1).
+        include: Patterns of the layers to prune.
+        exclude: Patterns of layers that stay dense.
+    """
+
+    method: str | Scorer = "mag"
+    ratio: float = 1.0
+    scope: Literal["global", "layer"] = "global"
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    floor: int = 0
+    allow_empty: bool = False
+    iterations: int | None = None
+    include: Sequence[str] = ("*",)
+    exclude: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        find_method(self.method)
+        check_ratio(self.ratio)
+        if self.scope not in ("global", "layer"):
+            raise ValueError(f"scope must be 'global' or 'layer', but got {self.scope!r}")
+        if self.floor < 0:
+            raise ValueError(f"floor >= 0 must hold, but got floor={self.floor}")
+        if self.iterations is not None and self.iterations < 1:
+            raise ValueError(f"iterations >= 1 must hold, but got iterations={self.iterations}")
+
+
+def prune_(
+    model: nn.Module,
+    config: PruneConfig,
+    *,
+    loss_fn: LossFn | None = None,
+    batches: Iterable[Any] | None = None,
+    example_input: Tensor | None = None,
+) -> nn.Module:
+    """Prune a model in place: afterwards it reads each prunable weight through a mask.
+
+    Scores are computed on a copy, in the mode the model is in (synflow: eval). Beside the masks and the zeroed
+    weights nothing changes: training mode, buffers, gradients and random state stay as they were. On an error the
+    model is as it was. A model that is already pruned can be pruned further.
+
+    Args:
+        model: Any module; see `baselines.layers.prunable_weights` for what is pruned.
+        config: Method, ratio, budgets and seed.
+        loss_fn: ``loss_fn(model, batch)``, a scalar; for the methods that look at data.
+        batches: Batches for ``loss_fn``, all held in memory; one class-balanced batch of 10 examples a class is the
+            reference.
+        example_input: A batch of inputs, ``(N, ...)``, for methods that need an input's shape only; default is the
+            first tensor of the first batch.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        TypeError: If the loss, a batch or an argument has the wrong type.
+        ValueError: If nothing is prunable, what the method needs is missing, a score is not finite, the loss carries
+            no gradient, a budget or floor cannot be met, or a layer would lose all its weights.
+    """
+    method = find_method(config.method)
+    weights = prunable_weights(model, include=config.include, exclude=config.exclude)
+    groups = _groups(weights, config)
+    layer_to_name = {layer_name(name): name for name in weights}
+    masks = {name: mask.bool() for name, mask in masks_of(model).items() if name in weights}
+    with _workspace(model, config.seed) as scratch:
+        evidence = _evidence(method, loss_fn, batches, example_input)
+        iterations = config.iterations or method.iterations
+        for step in range(1, iterations + 1):
+            scores = _checked_scores(run_scorer(method, scratch, loss_fn, evidence, seed=config.seed), weights)
+            alive = {
+                n: s.masked_fill(~masks[n].to(s.device), -torch.inf) if n in masks else s for n, s in scores.items()
+            }
+            for group in groups:
+                names = [layer_to_name[layer] for layer in group.layers]
+                kept = _kept_at(group, step / iterations, alive={name: masks.get(name) for name in names})
+                masks |= select({name: alive[name] for name in names}, kept, floor=config.floor)
+            if step < iterations:
+                apply_masks_(scratch, masks)
+    if not config.allow_empty:
+        _check_no_layer_is_empty(masks, config)
+    return apply_masks_(model, masks)
+
+
+def score(
+    model: nn.Module,
+    method: str | Scorer,
+    *,
+    loss_fn: LossFn | None = None,
+    batches: Iterable[Any] | None = None,
+    example_input: Tensor | None = None,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Score the prunable weights once, without changing the model; larger means more worth keeping.
+
+    Args:
+        model: Any module.
+        method: A name of `baselines.scorers.METHODS` or a user's scorer.
+        loss_fn: As for `prune_`.
+        batches: As for `prune_`.
+        example_input: As for `prune_`.
+        seed: Decides what is random.
+
+    Returns:
+        ``{parameter name: scores}``, each of its weight's shape.
+
+    Raises:
+        TypeError: As for `prune_`.
+        ValueError: As for `prune_`.
+    """
+    found = find_method(method)
+    weights = prunable_weights(model)
+    with _workspace(model, seed) as scratch:
+        evidence = _evidence(found, loss_fn, batches, example_input)
+        return _checked_scores(run_scorer(found, scratch, loss_fn, evidence, seed=seed), weights)
+
+
+@contextlib.contextmanager
+def _workspace(model: nn.Module, seed: int) -> Iterator[nn.Module]:
+    """Yield a copy of the model whose weights all require gradients; random state is the seed's, then put back."""
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices), torch.enable_grad():
+        torch.manual_seed(seed)
+        scratch = copy.deepcopy(model)
+        for weight in prunable_weights(scratch).values():
+            weight.requires_grad_(True)
+        yield scratch
+
+
+def _evidence(
+    method: Method, loss_fn: LossFn | None, batches: Iterable[Any] | None, example_input: Tensor | None
+) -> list[Any]:
+    """Return the batches a scorer is given."""
+    if method.needs == "input" and example_input is not None:
+        return [example_input]
+    evidence = [] if batches is None else list(batches)
+    if method.needs == "data" and (loss_fn is None or not evidence):
+        raise ValueError("this pruning method looks at data: pass loss_fn and at least one batch in batches")
+    if method.needs == "input" and not evidence:
+        raise ValueError("this pruning method needs the shape of an input: pass example_input")
+    return evidence
+
+
+def _groups(weights: Mapping[str, Tensor], config: PruneConfig) -> list[Group]:
+    """Return the groups whose weights are ranked together."""
+    sizes = {layer_name(name): weight.numel() for name, weight in weights.items()}
+    groups: list[Group] = []
+    for group in resolve_budgets(sizes, ratio=config.ratio, budgets=config.budgets):
+        if group.name == EVERYTHING and config.scope == "layer" and EVERYTHING not in config.budgets:
+            groups += [
+                Group(layer, (layer,), sizes[layer], kept_for_ratio(sizes[layer], config.ratio))
+                for layer in group.layers
+            ]
+        else:
+            groups.append(group)
+    return groups
+
+
+def _kept_at(group: Group, progress: float, alive: Mapping[str, Tensor | None]) -> int:
+    """Return how many weights a group keeps after a share ``progress`` in (0, 1] of the iterations.
+
+    The density falls exponentially, density ** progress (arXiv:2006.05467, algorithm 1).
+    """
+    kept = group.kept if progress == 1 else round(group.size * (group.kept / group.size) ** progress)
+    masks = [mask for mask in alive.values() if mask is not None]
+    if not masks:
+        return kept
+    available = group.size - sum(int((~mask).sum()) for mask in masks)
+    if progress == 1 and group.kept > available:
+        raise ValueError(
+            f"pruning cannot bring weights back: group {group.name!r} should keep {group.kept} weights, but earlier "
+            f"pruning left {available}"
+        )
+    return min(kept, available)
+
+
+def _checked_scores(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the scores of ``weights`` after checking that there is one finite number for each."""
+    for name, weight in weights.items():
+        if name not in scores:
+            raise ValueError(f"a scorer must score every prunable weight, but gave nothing for {name!r}")
+        if scores[name].shape != weight.shape:
+            raise ValueError(
+                f"scores must have their weight's shape {tuple(weight.shape)}, but got {tuple(scores[name].shape)} "
+                f"({name})"
+            )
+        finite = scores[name].isfinite()
+        if not finite.all():
+            raise ValueError(
+                f"scores must be finite, but {int((~finite).sum())} of {weight.numel()} are not ({name}): is the loss "
+                "finite and the model in float32 or float64?"
+            )
+    return {name: scores[name].detach() for name in weights}
+
+
+def _check_no_layer_is_empty(masks: Mapping[str, Tensor], config: PruneConfig) -> None:
+    empty = [layer_name(name) for name, mask in masks.items() if not mask.any()]
+    if empty:
+        shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        raise ValueError(
+            f"every layer must keep a weight, but {config.method!r} at ratio {config.ratio:g} leaves {len(empty)} of "
+            f"{len(masks)} layers empty ({shown}): set floor=1 or more, lower the ratio, or allow_empty=True to "
+            "study the collapse"
+        )

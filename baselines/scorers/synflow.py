@@ -1,0 +1,57 @@
+"""SYNFLOW: iterative, data-free pruning that conserves synaptic flow (arXiv:2006.05467)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines.layers import prunable_weights
+from baselines.scorers.gradients import LossFn, gradients
+
+ITERATIONS = 100
+"""Number of scoring and pruning steps of the published method."""
+
+
+def synflow(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any]) -> dict[str, Tensor]:
+    """Score each weight by \\|w * dR/dw\\|, R the summed output of the network with \\|w\\| on an all-ones input.
+
+    Works in float64, since R multiplies the layers' sizes, and in eval mode, with batch-norm statistics made
+    non-negative: batch statistics of a constant input would be zero. One deviation: a normalisation whose scale is
+    zero throughout (residual branches that start as the identity) is scored as if its scale were one. R would
+    otherwise not depend on the branch and the method would remove all of it (Synaptic-Flow issue 11).
+
+    Changes its model, so that a next call on it starts where this one ended.
+
+    Args:
+        model: A private copy.
+        loss_fn: Not used.
+        batches: The input's shape is that of the first tensor in the first batch, for one example.
+    """
+    model.double().eval()
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.abs_()
+        for name, parameter in model.named_parameters():
+            if name.endswith("weight") and parameter.dim() == 1 and not parameter.any():
+                parameter.fill_(1.0)
+    weights = prunable_weights(model)
+    flow = model(_ones_like_input(batches[0], next(iter(weights.values()))))
+    grads = gradients(flow.sum(), weights)
+    return {name: (w.detach() * grads[name]).abs() for name, w in weights.items()}
+
+
+def _ones_like_input(batch: Any, weight: Tensor) -> Tensor:
+    while not isinstance(batch, Tensor):
+        if not isinstance(batch, list | tuple) or not batch:
+            raise TypeError(
+                "synflow takes its input's shape from the first tensor of a batch, but got a batch of type "
+                f"{type(batch).__name__}: pass example_input"
+            )
+        batch = batch[0]
+    if not batch.is_floating_point():
+        raise TypeError(f"synflow feeds the network ones, but its input is of type {batch.dtype}: it needs real inputs")
+    return torch.ones((1, *batch.shape[1:]), dtype=weight.dtype, device=weight.device)
