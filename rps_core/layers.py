@@ -1,0 +1,125 @@
+"""Finding the tensors of a model that share, and making the modules that own them read psi."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from rps_core.budgets import layer_name, unmatched_message
+
+OWNED = "_rps_weights"
+_KNOWN = (nn.Linear, nn.Bilinear, _ConvNd, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention)
+_TABLES = (nn.Embedding, nn.EmbeddingBag)
+
+
+@dataclass
+class Candidate:
+    """A parameter that may share.
+
+    Attributes:
+        name: Its name in the vocabulary of budgets, from the first owner.
+        parameter: The parameter.
+        owners: Every (module path, attribute) that holds it.
+        known: Whether a linear, convolution, embedding or attention module owns it.
+        table: Whether an embedding owns it.
+    """
+
+    name: str
+    parameter: nn.Parameter
+    owners: list[tuple[str, str]] = field(default_factory=list)
+    known: bool = False
+    table: bool = False
+
+
+def find_candidates(model: nn.Module) -> list[Candidate]:
+    """Return every parameter of the model once, in the order of the model, with all its owners."""
+    found: dict[int, Candidate] = {}
+    for path, module in model.named_modules():
+        for attribute, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            name = layer_name(f"{path}.{attribute}" if path else attribute)
+            candidate = found.setdefault(id(parameter), Candidate(name, parameter))
+            candidate.owners.append((path, attribute))
+            matrix = parameter.dim() >= 2
+            candidate.known |= isinstance(module, _KNOWN) and matrix and "bias" not in attribute
+            candidate.table |= isinstance(module, _TABLES)
+    return list(found.values())
+
+
+def select(model: nn.Module, include: Sequence[str] | None, exclude: Sequence[str]) -> list[Candidate]:
+    """Return the parameters to compress, in the order of the model.
+
+    Raises:
+        ValueError: If a pattern matches no layer, or nothing is left.
+    """
+    candidates = find_candidates(model)
+    matrices = [c for c in candidates if c.parameter.dim() >= 2]
+    if include is None:
+        chosen = [c for c in candidates if c.known]
+    else:
+        chosen = []
+        for pattern in include:
+            hit = [c for c in candidates if c.name == pattern] or [c for c in matrices if fnmatchcase(c.name, pattern)]
+            if not hit:
+                raise ValueError("include: " + unmatched_message(pattern, [c.name for c in matrices]))
+            chosen += hit
+        ids = {id(c) for c in chosen}
+        chosen = [c for c in candidates if id(c) in ids]
+    for pattern in exclude:
+        if not any(fnmatchcase(c.name, pattern) for c in candidates):
+            raise ValueError("exclude: " + unmatched_message(pattern, [c.name for c in candidates]))
+    chosen = [c for c in chosen if not any(fnmatchcase(c.name, pattern) for pattern in exclude)]
+    if not chosen:
+        raise ValueError(
+            "a model must have a weight to share, but none is left after include and exclude: only linear, "
+            "convolution, embedding and attention weights share unless include names others"
+        )
+    return chosen
+
+
+def _reader(attribute: str) -> property:
+    def read(self: nn.Module) -> Tensor:
+        group, index = self.__dict__[OWNED][attribute]
+        return group.weight(index)
+
+    return property(read, doc="The weights, recovered from psi at each access.")
+
+
+@cache
+def sharing_class(base: type[nn.Module], attributes: tuple[str, ...]) -> type[nn.Module]:
+    """Return the subclass of ``base`` whose ``attributes`` are recovered from psi; the same one for equal arguments."""
+
+    def reduce(self: nn.Module, protocol: Any) -> Any:
+        return _new, (base, attributes), self.__getstate__()
+
+    members: dict[str, Any] = {attribute: _reader(attribute) for attribute in attributes}
+    members |= {"__reduce_ex__": reduce, "__module__": __name__, "_rps_base": base}
+    return type(f"Shared{base.__name__}", (base,), members)
+
+
+def _new(base: type[nn.Module], attributes: tuple[str, ...]) -> nn.Module:
+    cls = sharing_class(base, attributes)
+    return cls.__new__(cls)
+
+
+def attach(module: nn.Module, sources: dict[str, tuple[Any, int]]) -> None:
+    """Make a module recover its parameters ``sources``, each from (group, index of the layer), instead of holding them."""
+    for attribute in sources:
+        del module._parameters[attribute]
+    module.__dict__[OWNED] = sources
+    module.__class__ = sharing_class(type(module), tuple(sources))
+
+
+def detach(module: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
+    """Undo :func:`attach`: the module holds ``parameters`` again."""
+    module.__class__ = type(module)._rps_base  # type: ignore[attr-defined]
+    del module.__dict__[OWNED]
+    for attribute, parameter in parameters.items():
+        module.register_parameter(attribute, parameter)
