@@ -1,0 +1,166 @@
+"""The search space, defined by running it: what is drawn next depends on the method drawn before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rps_core.budgets import Group, kept_for_ratio, resolve_budgets
+from search.errors import UserError
+from search.space.shares import erk_log2_densities, floors, sizes_of, split
+from search.space.suggestion import Replay, Suggestion, TrialLike
+from search.spec import Choices, Range, SpaceSpec
+from search.spec.fields import Scalar, bounds
+
+# Each group's density may be 8 times above or below another common value: enough for Erdos-Renyi-kernel on ResNet-20.
+SHARE_LIMIT = 3.0
+UNCOMPRESSED = frozenset({"dense"})
+# These shrink the model or bring their own allocation.
+OWN_SPLIT_ONLY = frozenset({"dense", "small", "erk", "uniform"})
+
+Extension = Callable[[TrialLike, Suggestion], Suggestion]
+
+
+class Space:
+    """What the search may propose.
+
+    A parameter is named after its method (``"rps.lr"``, ``"rps.share.layer3.*"``), so that what one method learned
+    about its learning rate is not taken for another's. Values that the spec fixes are no parameters.
+    """
+
+    def __init__(
+        self,
+        spec: SpaceSpec,
+        layer_shapes: Mapping[str, Sequence[int]],
+        *,
+        groups: Sequence[str] = (),
+        extension: Extension | None = None,
+    ) -> None:
+        """Build the space.
+
+        Args:
+            spec: What the user wrote.
+            layer_shapes: Shape of each compressed weight by layer, in the order of the model.
+            groups: Patterns of layers that share a budget, for ``budgets: groups``.
+            extension: Draws further parameters and returns the suggestion changed by them.
+
+        Raises:
+            UserError: If a pattern matches no layer, or the highest ratio leaves a group without a scalar.
+        """
+        self._spec = spec
+        self._shapes = dict(layer_shapes)
+        self._extension = extension
+        sizes = sizes_of(layer_shapes)
+        self._size = sum(sizes.values())
+        self._groups: dict[str, tuple[Group, ...]] = {}
+        for method in spec.methods:
+            scope = spec.budget_scope(method)
+            if method in OWN_SPLIT_ONLY or scope == "global":
+                continue
+            patterns = list(groups) if scope == "groups" else list(sizes)
+            try:
+                found = resolve_budgets(sizes, budgets=dict.fromkeys(patterns, 1.0))
+            except ValueError as error:
+                raise UserError(f"space.groups: {error}") from error
+            if len(found) > 1:
+                self._groups[method] = found
+                self._check_ratio(method)
+
+    def _check_ratio(self, method: str) -> None:
+        _, highest = bounds(self._spec.searched(method, "ratio"))
+        least = int(floors([group.size for group in self._groups[method]]).sum())
+        if kept_for_ratio(self._size, highest) < least:
+            raise UserError(
+                f"space.ratio: {len(self._groups[method])} budgets of method {method!r} need {least} scalars, but "
+                f"ratio {highest:g} keeps {kept_for_ratio(self._size, highest)} of {self._size}; "
+                f"write a ratio up to {self._size / least:.4g} or fewer groups"
+            )
+
+    def suggest(self, trial: TrialLike) -> Suggestion:
+        """Draw one proposal from ``trial``, whose samples decide all of it."""
+        spec = self._spec
+        recorded = _Recorder(trial)
+        methods = list(spec.methods)
+        method = str(recorded.suggest_categorical("method", methods)) if len(methods) > 1 else methods[0]
+        ratio = 1.0
+        if method not in UNCOMPRESSED:
+            ratio = float(_draw(recorded, f"{method}.ratio", spec.searched(method, "ratio")))
+        suggestion = Suggestion(
+            method=method,
+            ratio=ratio,
+            lr=float(_draw(recorded, f"{method}.lr", spec.searched(method, "lr"))),
+            weight_decay=float(_draw(recorded, f"{method}.weight_decay", spec.searched(method, "weight_decay"))),
+            args={
+                name: _draw(recorded, f"{method}.arg.{name}", value)
+                for name, value in spec.methods[method].args.items()
+            },
+            budgets=self._budgets(recorded, method, ratio),
+            params=recorded.drawn,
+        )
+        return self._extension(recorded, suggestion) if self._extension else suggestion
+
+    def _budgets(self, trial: TrialLike, method: str, ratio: float) -> dict[str, int] | None:
+        groups = self._groups.get(method)
+        if not groups or trial.suggest_categorical(f"{method}.split", ["own", "shares"]) == "own":
+            return None
+        logs = [trial.suggest_float(f"{method}.share.{group.name}", -SHARE_LIMIT, SHARE_LIMIT) for group in groups]
+        kept = split([group.size for group in groups], kept_for_ratio(self._size, ratio), logs)
+        return {group.name: count for group, count in zip(groups, kept, strict=True)}
+
+    def known(self) -> list[dict[str, Scalar]]:
+        """Return the well-known allocations as parameters to try first; the sampler draws what they leave open.
+
+        For each method: its own allocation (one shared array, one global mask), then the uniform one, then
+        Erdos-Renyi-kernel.
+        """
+        several = len(self._spec.methods) > 1
+        first: list[dict[str, Scalar]] = []
+        uniform: list[dict[str, Scalar]] = []
+        erk: list[dict[str, Scalar]] = []
+        for method in self._spec.methods:
+            base: dict[str, Scalar] = {"method": method} if several else {}
+            groups = self._groups.get(method)
+            if not groups:
+                first += [base] if base else []
+                continue
+            first.append({**base, f"{method}.split": "own"})
+            names = [f"{method}.share.{group.name}" for group in groups]
+            shapes = [[self._shapes[layer] for layer in group.layers] for group in groups]
+            densities = erk_log2_densities(shapes, SHARE_LIMIT)
+            uniform.append({**base, f"{method}.split": "shares", **dict.fromkeys(names, 0.0)})
+            erk.append({**base, f"{method}.split": "shares", **dict(zip(names, densities, strict=True))})
+        return first + uniform + erk
+
+    def replay(self, params: Mapping[str, Scalar]) -> Suggestion:
+        """Return the suggestion that parameters stand for; those that are missing take a middle value."""
+        return self.suggest(Replay(params))
+
+
+class _Recorder:
+    """Passes draws on and keeps them."""
+
+    def __init__(self, trial: TrialLike) -> None:
+        self._trial = trial
+        self.drawn: dict[str, Scalar] = {}
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self.drawn[name] = value = float(self._trial.suggest_float(name, low, high, log=log))
+        return value
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        self.drawn[name] = value = int(self._trial.suggest_int(name, low, high, log=log))
+        return value
+
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
+        self.drawn[name] = value = self._trial.suggest_categorical(name, choices)
+        return value
+
+
+def _draw(trial: TrialLike, name: str, value: Scalar | Range | Choices) -> Scalar:
+    """Return a fixed value as it is, and draw the others."""
+    if isinstance(value, Range):
+        if value.low == value.high:
+            return value.low
+        return trial.suggest_float(name, value.low, value.high, log=value.log)
+    if isinstance(value, Choices):
+        return trial.suggest_categorical(name, value.choices) if len(value.choices) > 1 else value.choices[0]
+    return value
