@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -92,7 +93,7 @@ def prune_(
     """
     method = find_method(config.method)
     weights = prunable_weights(model, include=config.include, exclude=config.exclude)
-    groups = _groups(weights, config)
+    groups = _groups(weights, config, method)
     layer_to_name = {layer_name(name): name for name in weights}
     masks = {name: mask.bool() for name, mask in masks_of(model).items() if name in weights}
     with _workspace(model, config.seed) as scratch:
@@ -173,18 +174,21 @@ def _evidence(
     return evidence
 
 
-def _groups(weights: Mapping[str, Tensor], config: PruneConfig) -> list[Group]:
+def _groups(weights: Mapping[str, Tensor], config: PruneConfig, method: Method) -> list[Group]:
     """Return the groups whose weights are ranked together."""
-    sizes = {layer_name(name): weight.numel() for name, weight in weights.items()}
+    shapes = {layer_name(name): tuple(weight.shape) for name, weight in weights.items()}
+    sizes = {layer: math.prod(shape) for layer, shape in shapes.items()}
     groups: list[Group] = []
     for group in resolve_budgets(sizes, ratio=config.ratio, budgets=config.budgets):
-        if group.name == EVERYTHING and config.scope == "layer" and EVERYTHING not in config.budgets:
-            groups += [
-                Group(layer, (layer,), sizes[layer], kept_for_ratio(sizes[layer], config.ratio))
-                for layer in group.layers
-            ]
+        if method.allocation is not None:
+            floor = config.floor if config.allow_empty else max(1, config.floor)
+            counts = method.allocation({layer: shapes[layer] for layer in group.layers}, group.kept, floor)
+        elif config.scope == "layer" and group.name == EVERYTHING and EVERYTHING not in config.budgets:
+            counts = {layer: kept_for_ratio(sizes[layer], config.ratio) for layer in group.layers}
         else:
             groups.append(group)
+            continue
+        groups += [Group(layer, (layer,), sizes[layer], count) for layer, count in counts.items()]
     return groups
 
 

@@ -40,6 +40,8 @@ class SparseSummary:
 
 def position_bytes(size: int, kept: int) -> int:
     """Return the bytes that say where ``kept`` of ``size`` weights are: the cheaper of bitmask and 32-bit indices."""
+    if size > 2**32:  # beyond what 32 bits can point at
+        return 0 if kept == size else -(-size // 8)
     return 0 if kept == size else min(-(-size // 8), INDEX_BYTES * kept)
 
 

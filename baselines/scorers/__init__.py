@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from baselines.scorers import synflow as _synflow
+from baselines.allocation import Allocation, erdos_renyi_kernel, uniform
 from baselines.scorers.gradients import LossFn
+from baselines.scorers.grasp import grasp
 from baselines.scorers.mag import mag
 from baselines.scorers.rand import rand
 from baselines.scorers.snip import snip
+from baselines.scorers.synflow import ITERATIONS as SYNFLOW_ITERATIONS
 from baselines.scorers.synflow import synflow
 
 Scorer = Callable[..., Mapping[str, Tensor]]
@@ -32,12 +34,14 @@ class Method:
         scorer: Scores the weights.
         needs: What it looks at beside the weights: nothing, the shape of an input, or batches and a loss.
         seeded: Whether it takes ``seed``.
+        allocation: Decides from shapes how many weights each layer keeps; None lets the scores decide.
         iterations: Number of scoring and pruning steps; the kept weights shrink exponentially over them.
     """
 
     scorer: Scorer
     needs: Literal["nothing", "input", "data"] = "nothing"
     seeded: bool = False
+    allocation: Allocation | None = None
     iterations: int = 1
 
 
@@ -45,7 +49,10 @@ METHODS: Mapping[str, Method] = {
     "rand": Method(rand, seeded=True),
     "mag": Method(mag),
     "snip": Method(snip, needs="data"),
-    "synflow": Method(synflow, needs="input", iterations=_synflow.ITERATIONS),
+    "grasp": Method(grasp, needs="data"),
+    "synflow": Method(synflow, needs="input", iterations=SYNFLOW_ITERATIONS),
+    "uniform": Method(rand, seeded=True, allocation=uniform),
+    "erk": Method(rand, seeded=True, allocation=erdos_renyi_kernel),
 }
 
 
