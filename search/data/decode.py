@@ -1,0 +1,147 @@
+"""Encoded images to one uint8 array, with every image that is not one counted and named."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.v2 import functional as transforms
+
+from search.errors import UserError
+
+# Pixels beyond which an image is taken for a decompression bomb, whatever the file says about itself.
+MAX_PIXELS = 100_000_000
+# Below this size the interpreter's lock costs more than a second thread brings (measured on CIFAR's 1-2 kB files).
+THREADS_FROM_BYTES = 8192
+CHUNK = 64
+NAMED_IN_ERRORS = 3
+GREY_MODES = {"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"}
+# What Pillow and torchvision raise for bytes that are no image, or an unreasonable one.
+UNREADABLE = (OSError, RuntimeError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
+
+class Encoded(NamedTuple):
+    """One encoded image: a name for error messages, and its bytes or the file that holds them."""
+
+    name: str
+    data: bytes | Path | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What :func:`decode_images` returns.
+
+    Attributes:
+        images: uint8, ``(kept, C, H, W)``; C is 1 if every image is grey, else 3.
+        kept: Indices of the images that could be decoded, ascending.
+        skipped: Names of the others.
+    """
+
+    images: np.ndarray
+    kept: np.ndarray
+    skipped: tuple[str, ...]
+
+
+def decode_images(sources: Sequence[Encoded], *, image_size: int | None, max_corrupt_fraction: float) -> Decoded:
+    """Decode images of any format that Pillow reads; of animated ones the first frame.
+
+    Args:
+        sources: The images, at least one.
+        image_size: Side in pixels: the shorter side is resized to it and the longer one cropped around its middle.
+            None keeps the images as they are, which then must have one size.
+        max_corrupt_fraction: Share of the images that may fail, in [0, 1).
+
+    Raises:
+        UserError: If more images than that cannot be decoded, or their sizes differ and ``image_size`` is None.
+    """
+    first, shape = _first_readable(sources, image_size)
+    images = np.empty((len(sources), *shape), dtype=np.uint8)
+    grey = np.ones(len(sources), dtype=bool)
+    failed = np.zeros(len(sources), dtype=bool)
+
+    def fill(part: range) -> None:
+        for index in part:
+            try:
+                image, grey[index] = _decode(sources[index].data, image_size)
+            except UNREADABLE:
+                failed[index] = True
+                continue
+            if image.shape != shape:
+                raise UserError(
+                    f"images must have one size, but {sources[first].name} has {shape[2]} x {shape[1]} pixels and "
+                    f"{sources[index].name} {image.shape[2]} x {image.shape[1]}; set data.image_size, for example "
+                    f"data.image_size={min(shape[1:])}"
+                )
+            images[index] = image
+
+    parts = [range(start, min(start + CHUNK, len(sources))) for start in range(0, len(sources), CHUNK)]
+    with ThreadPoolExecutor(_threads(sources)) as pool:
+        list(pool.map(fill, parts))
+    skipped = tuple(sources[index].name for index in np.flatnonzero(failed))
+    _refuse_if_too_many(skipped, len(sources), max_corrupt_fraction)
+    kept = np.flatnonzero(~failed)
+    if skipped:
+        images = images[kept]
+    return Decoded(np.ascontiguousarray(images[:, :1]) if grey.all() else images, kept, skipped)
+
+
+def _first_readable(sources: Sequence[Encoded], image_size: int | None) -> tuple[int, tuple[int, ...]]:
+    for index, source in enumerate(sources):
+        try:
+            return index, _decode(source.data, image_size)[0].shape
+        except UNREADABLE:
+            continue
+    raise UserError(f"none of {len(sources)} images can be decoded, the first is {sources[0].name}")
+
+
+def _decode(data: bytes | Path | None, image_size: int | None) -> tuple[np.ndarray, bool]:
+    """Return the image as uint8 ``(3, H, W)``, and whether it is grey."""
+    if data is None:
+        raise ValueError("the value is null")
+    encoded = data.read_bytes() if isinstance(data, Path) else data
+    with Image.open(io.BytesIO(encoded)) as image:  # reads the header only
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"more than {MAX_PIXELS} pixels")
+        grey = image.mode in GREY_MODES
+        if image.format in {"JPEG", "PNG"} and image.mode in {"RGB", "L"}:
+            # Twice as fast as Pillow, and the same pixels.
+            pixels = decode_image(torch.frombuffer(bytearray(encoded), dtype=torch.uint8), ImageReadMode.RGB)
+        else:
+            pixels = torch.from_numpy(_eight_bits(image)).permute(2, 0, 1)
+    if image_size is not None and pixels.shape[1:] != (image_size, image_size):
+        pixels = transforms.center_crop(transforms.resize(pixels, [image_size], antialias=True), [image_size])
+    return pixels.numpy(), grey
+
+
+def _eight_bits(image: Image.Image) -> np.ndarray:
+    """Return the pixels as uint8 ``(H, W, 3)``; Pillow alone would clip 16-bit grey to white."""
+    if image.mode.startswith("I;16"):
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
+
+
+def _threads(sources: Sequence[Encoded]) -> int:
+    sample = next((source.data for source in sources if source.data is not None), b"")
+    size = sample.stat().st_size if isinstance(sample, Path) else len(sample)
+    return len(os.sched_getaffinity(0)) if size > THREADS_FROM_BYTES else 1
+
+
+def _refuse_if_too_many(skipped: tuple[str, ...], total: int, allowed: float) -> None:
+    if len(skipped) <= allowed * total:
+        return
+    some = ", ".join(skipped[:NAMED_IN_ERRORS]) + (", ..." if len(skipped) > NAMED_IN_ERRORS else "")
+    share = math.ceil(1e4 * len(skipped) / total) / 1e4
+    raise UserError(
+        f"{len(skipped)} of {total} images cannot be decoded ({some}), and data.max_corrupt_fraction={allowed:g} "
+        f"allows {math.floor(allowed * total)}; repair them, or leave them out with data.max_corrupt_fraction={share:g}"
+    )

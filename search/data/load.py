@@ -1,0 +1,125 @@
+"""From a data spec to split, checked images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from search.data.images import ImageData, RawImages, Split
+from search.data.splits import balanced, channel_statistics, stratified
+from search.errors import UserError
+from search.registry import DATASETS, resolve
+from search.spec import DataSpec
+
+# Sets without a test file give up the same fifth whatever the spec says, so that results stay comparable.
+TEST_FRACTION = 0.2
+TEST_SEED = 20
+
+
+def load_dataset(spec: DataSpec) -> ImageData:
+    """Read, decode and split the data set of a spec.
+
+    The test part is the data set's own test file, else a fixed stratified fifth. Validation is a stratified share
+    of the training images, chosen by ``spec.split_seed``; ``spec.train_limit`` then cuts the rest to a
+    class-balanced choice. ``path``, sizes and columns of user functions are theirs to read from the spec.
+
+    Args:
+        spec: Which images. A ``package.module:function`` is called with the spec and returns :class:`RawImages`, the
+            pair ``(train, test)`` of ``(images, labels)`` pairs (``test`` may be None), or a finished
+            :class:`ImageData`, which is taken as it is.
+
+    Raises:
+        UserError: If the data is not there, cannot be read, or contradicts itself or the spec.
+    """
+    raw = resolve("data set", spec.name, DATASETS)(spec)
+    if isinstance(raw, ImageData):
+        return raw
+    raw = _as_raw(raw, spec.name)
+    classes = _classes(raw, spec.name)
+    train, test = raw.train, raw.test
+    if test is None:
+        chosen, rest = stratified(train.labels, round(len(train) * TEST_FRACTION), TEST_SEED)
+        train, test = train.take(rest), train.take(chosen)
+    if test.images.shape[1:] != train.images.shape[1:]:
+        raise UserError(
+            f"data {spec.name!r}: training images have shape {train.images.shape[1:]} and test images "
+            f"{test.images.shape[1:]} (channels, height, width); set data.image_size"
+        )
+    train, val = _hold_out(train, spec, classes)
+    mean, std = channel_statistics(train.images)
+    augment = raw.usual_augment if spec.augment == "auto" else spec.augment
+    return ImageData(spec.name, classes, raw.class_names, train, val, test, mean, std, augment, raw.skipped)
+
+
+def _hold_out(train: Split, spec: DataSpec, classes: int) -> tuple[Split, Split]:
+    """Split validation off and apply the limit."""
+    held_out = round(len(train) * spec.val_fraction)
+    if not 0 < held_out < len(train):
+        raise UserError(
+            f"data.val_fraction={spec.val_fraction:g} leaves {len(train) - held_out} images to train on and {held_out} "
+            f"to validate on, of {len(train)}; both need one at least"
+        )
+    chosen, rest = stratified(train.labels, held_out, spec.split_seed)
+    if spec.train_limit is not None:
+        if spec.train_limit < classes:
+            raise UserError(f"data.train_limit={spec.train_limit} is less than one image for each of {classes} classes")
+        rest = rest[balanced(train.labels[rest], spec.train_limit, spec.split_seed)]
+    return train.take(rest), train.take(chosen)
+
+
+def _as_raw(returned: Any, name: str) -> RawImages:
+    """Accept what a data set function returned, its arrays made uint8 and int64, contiguous and four-dimensional."""
+    if isinstance(returned, tuple) and len(returned) == 2:
+        returned = RawImages(*(part if part is None else _pair(part, name) for part in returned))
+    if not isinstance(returned, RawImages) or returned.train is None:
+        raise UserError(
+            f"data {name!r}: the function must return search.data.RawImages or ((images, labels), (images, labels)), "
+            f"not {type(returned).__name__}"
+        )
+    train = _checked(returned.train, name, "training")
+    test = None if returned.test is None else _checked(returned.test, name, "test")
+    return RawImages(
+        train, test, returned.classes, returned.class_names, returned.usual_augment, tuple(returned.skipped)
+    )
+
+
+def _pair(part: Any, name: str) -> Split:
+    if isinstance(part, tuple | list) and len(part) == 2:
+        return Split(np.asarray(part[0]), np.asarray(part[1]))
+    raise UserError(f"data {name!r}: each part must be a pair (images, labels), not {type(part).__name__}")
+
+
+def _checked(split: Split, name: str, part: str) -> Split:
+    images, labels = split.images, split.labels
+    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
+        raise UserError(
+            f"data {name!r}: {part} images must be uint8 of shape (N, channels, height, width), "
+            f"but are {images.dtype} of shape {images.shape}"
+        )
+    if labels.shape != images.shape[:1]:
+        raise UserError(
+            f"data {name!r}: each {part} image needs one label, but there are {len(images)} images and "
+            f"labels of shape {labels.shape}"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"data {name!r}: {part} labels must be integers, but are {labels.dtype}")
+    return Split(np.ascontiguousarray(images), np.ascontiguousarray(labels, dtype=np.int64))
+
+
+def _classes(raw: RawImages, name: str) -> int:
+    """Return the number of classes, after checking every label against it."""
+    parts = [("training", raw.train)] + ([("test", raw.test)] if raw.test is not None else [])
+    classes = raw.classes if raw.classes is not None else int(max(part.labels.max() for _, part in parts)) + 1
+    for title, part in parts:
+        wrong = np.flatnonzero((part.labels < 0) | (part.labels >= classes))
+        if len(wrong):
+            raise UserError(
+                f"data {name!r}: labels are whole numbers from 0 to {classes - 1}, but {title} image {wrong[0]} has "
+                f"{part.labels[wrong[0]]} ({len(wrong)} such)"
+            )
+    if len(raw.train) < classes:
+        raise UserError(f"data {name!r}: {len(raw.train)} training images are fewer than the {classes} classes")
+    if classes < 2:
+        raise UserError(f"data {name!r}: at least 2 classes are needed, but every label is 0")
+    return classes
