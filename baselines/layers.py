@@ -2,56 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from rps_core.budgets import layer_name, unmatched_message
 
-_NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_PRUNABLE = (nn.Linear, nn.Bilinear, _ConvNd, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention)
 
 
 def prunable_weights(
-    model: nn.Module, *, include: Iterable[str] = ("*",), exclude: Iterable[str] = ()
+    model: nn.Module, *, include: Sequence[str] | None = None, exclude: Sequence[str] = ()
 ) -> dict[str, nn.Parameter]:
     """Return the weights that pruning may remove, in the order of the model.
 
-    These are the parameters named ``weight`` or ``*_weight`` with two or more dimensions: linear and convolutional
-    layers, embeddings, attention projections. Biases, normalisation layers, positional embeddings and class tokens
-    are never pruned; neither are recurrent layers, which read their weights through a private list where no mask
-    can reach them. A weight that several modules share appears once, under its first name.
+    By default these are the weights of linear and convolutional layers, embeddings and attention: the same ones that
+    parameter sharing compresses. Biases and parameters with one dimension (batch-norm) are never pruned. A weight
+    that several modules share appears once, under its first name.
 
     Args:
         model: Any module.
-        include: Patterns (``fnmatch`` style) of layer names, as `rps_core.budgets.layer_name` spells them.
+        include: Patterns (``fnmatch`` style) of layer names, as `rps_core.budgets.layer_name` spells them. They can
+            also name what the default leaves out, such as a positional embedding. None takes the default.
         exclude: Patterns of layers that stay dense; they win over ``include``.
 
     Returns:
         ``{parameter name: parameter}``.
 
     Raises:
-        ValueError: If nothing is prunable, a pattern matches no layer, or a weight is not materialised yet.
+        ValueError: If nothing is prunable, a pattern matches no layer, a weight is not materialised yet, or
+            ``include`` names the weight of a recurrent layer, which reads it where no mask can reach it.
     """
-    weights = {name: p for name, p in model.named_parameters() if _is_weight(model, name, p)}
-    names = {layer_name(name): name for name in weights}
-    if not names:
-        raise ValueError(
-            "nothing is prunable: pruning needs a parameter named 'weight' or '*_weight' with two or more dimensions "
-            f"(linear, convolution, embedding, attention), but {type(model).__name__} has none"
-        )
-    include, exclude = tuple(include), tuple(exclude)
-    for pattern in (*include, *exclude):
+    matrices = _matrices(model)
+    names = {layer_name(name): name for name in matrices}
+    for pattern in (*(include or ()), *exclude):
         if not any(fnmatchcase(layer, pattern) for layer in names):
             raise ValueError(unmatched_message(pattern, names))
     chosen = {
-        name: weights[name]
+        name: matrices[name]
         for layer, name in names.items()
-        if _matches(layer, include) and not _matches(layer, exclude)
+        if (_is_default(model, matrices[name]) if include is None else _matches(layer, include))
+        and not _matches(layer, exclude)
     }
     if not chosen:
-        raise ValueError(f"nothing is prunable: include={include} and exclude={exclude} leave no layer")
+        raise ValueError(
+            f"nothing is prunable in {type(model).__name__} with include={include} and exclude={tuple(exclude)}: "
+            "without include, only weights of linear, convolution, embedding and attention layers are"
+        )
+    for name, parameter in chosen.items():
+        if any(isinstance(module, nn.RNNBase) for module, _ in owners(model, parameter)):
+            raise ValueError(f"recurrent layers cannot be pruned, but include={include} names {layer_name(name)!r}")
     return chosen
+
+
+def scored_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights that a scorer is asked about: those of its private copy that require gradients."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def owners(model: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, str]]:
@@ -59,14 +67,20 @@ def owners(model: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, s
     return [(module, name) for module in model.modules() for name, p in module._parameters.items() if p is parameter]
 
 
-def _is_weight(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
-    owner, _, attribute = name.rpartition(".")
-    if attribute != "weight" and not attribute.endswith("_weight"):
-        return False
-    if isinstance(parameter, nn.parameter.UninitializedParameter):
-        raise ValueError(f"weights must exist before they are pruned: run the lazy layer {owner!r} once")
-    return parameter.dim() >= 2 and not isinstance(model.get_submodule(owner), _NORMALISATIONS)
+def _matrices(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters with two or more dimensions that are no biases."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(f"weights must exist before they are pruned: run the model once, {name!r} is lazy")
+        if parameter.dim() >= 2 and "bias" not in name.rpartition(".")[2]:
+            found[name] = parameter
+    return found
 
 
-def _matches(layer: str, patterns: Iterable[str]) -> bool:
+def _is_default(model: nn.Module, parameter: nn.Parameter) -> bool:
+    return any(isinstance(module, _PRUNABLE) for module, _ in owners(model, parameter))
+
+
+def _matches(layer: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(layer, pattern) for pattern in patterns)

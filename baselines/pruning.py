@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,7 +34,8 @@ class PruneConfig:
         floor: Number of weights that each layer keeps at least; 0 has no effect.
         allow_empty: Whether a layer may lose all its weights, which cuts the network there. Off, that is an error.
         iterations: Number of scoring and pruning steps; None takes the method's own (100 for synflow, else 1).
-        include: Patterns of the layers to prune.
+        include: Patterns of the layers to prune; None takes all weights of linear, convolution, embedding and
+            attention layers.
         exclude: Patterns of layers that stay dense.
     """
 
@@ -46,7 +47,7 @@ class PruneConfig:
     floor: int = 0
     allow_empty: bool = False
     iterations: int | None = None
-    include: Sequence[str] = ("*",)
+    include: Sequence[str] | None = None
     exclude: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -94,20 +95,13 @@ def prune_(
     method = find_method(config.method)
     weights = prunable_weights(model, include=config.include, exclude=config.exclude)
     groups = _groups(weights, config, method)
-    layer_to_name = {layer_name(name): name for name in weights}
+    evidence = _evidence(method, loss_fn, batches, example_input)
     masks = {name: mask.bool() for name, mask in masks_of(model).items() if name in weights}
-    with _workspace(model, config.seed) as scratch:
-        evidence = _evidence(method, loss_fn, batches, example_input)
+    with _workspace(model, weights, config.seed) as scratch:
         iterations = config.iterations or method.iterations
         for step in range(1, iterations + 1):
             scores = _checked_scores(run_scorer(method, scratch, loss_fn, evidence, seed=config.seed), weights)
-            alive = {
-                n: s.masked_fill(~masks[n].to(s.device), -torch.inf) if n in masks else s for n, s in scores.items()
-            }
-            for group in groups:
-                names = [layer_to_name[layer] for layer in group.layers]
-                kept = _kept_at(group, step / iterations, alive={name: masks.get(name) for name in names})
-                masks |= select({name: alive[name] for name in names}, kept, floor=config.floor)
+            masks = _tightened(masks, scores, groups, progress=step / iterations, floor=config.floor)
             if step < iterations:
                 apply_masks_(scratch, masks)
     if not config.allow_empty:
@@ -143,20 +137,21 @@ def score(
     """
     found = find_method(method)
     weights = prunable_weights(model)
-    with _workspace(model, seed) as scratch:
-        evidence = _evidence(found, loss_fn, batches, example_input)
+    evidence = _evidence(found, loss_fn, batches, example_input)
+    with _workspace(model, weights, seed) as scratch:
         return _checked_scores(run_scorer(found, scratch, loss_fn, evidence, seed=seed), weights)
 
 
 @contextlib.contextmanager
-def _workspace(model: nn.Module, seed: int) -> Iterator[nn.Module]:
-    """Yield a copy of the model whose weights all require gradients; random state is the seed's, then put back."""
+def _workspace(model: nn.Module, weights: Container[str], seed: int) -> Iterator[nn.Module]:
+    """Yield a copy in which only ``weights`` require gradients; random state is the seed's, then as it was."""
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(seed)
         scratch = copy.deepcopy(model)
-        for weight in prunable_weights(scratch).values():
-            weight.requires_grad_(True)
+        for name, parameter in scratch.named_parameters():
+            parameter.requires_grad_(name in weights)
+            parameter.grad = None
         yield scratch
 
 
@@ -192,22 +187,33 @@ def _groups(weights: Mapping[str, Tensor], config: PruneConfig, method: Method) 
     return groups
 
 
-def _kept_at(group: Group, progress: float, alive: Mapping[str, Tensor | None]) -> int:
-    """Return how many weights a group keeps after a share ``progress`` in (0, 1] of the iterations.
+def _tightened(
+    masks: Mapping[str, Tensor],
+    scores: Mapping[str, Tensor],
+    groups: Sequence[Group],
+    *,
+    progress: float,
+    floor: int,
+) -> dict[str, Tensor]:
+    """Return the masks after a share ``progress`` in (0, 1] of the iterations; what a mask has removed stays removed.
 
     The density falls exponentially, density ** progress (arXiv:2006.05467, algorithm 1).
     """
-    kept = group.kept if progress == 1 else round(group.size * (group.kept / group.size) ** progress)
-    masks = [mask for mask in alive.values() if mask is not None]
-    if not masks:
-        return kept
-    available = group.size - sum(int((~mask).sum()) for mask in masks)
-    if progress == 1 and group.kept > available:
-        raise ValueError(
-            f"pruning cannot bring weights back: group {group.name!r} should keep {group.kept} weights, but earlier "
-            f"pruning left {available}"
-        )
-    return min(kept, available)
+    tighter: dict[str, Tensor] = {}
+    names = {layer_name(name): name for name in scores}
+    for group in groups:
+        pool = {names[layer]: scores[names[layer]] for layer in group.layers}
+        removed = {name: ~masks[name].to(pool[name].device) for name in pool if name in masks}
+        available = group.size - sum(int(mask.sum()) for mask in removed.values())
+        kept = group.kept if progress == 1 else round(group.size * (group.kept / group.size) ** progress)
+        if group.kept > available:
+            raise ValueError(
+                f"pruning cannot bring weights back: group {group.name!r} should keep {group.kept} weights, but "
+                f"earlier pruning left {available}"
+            )
+        pool |= {name: pool[name].masked_fill(mask, -torch.inf) for name, mask in removed.items()}
+        tighter |= select(pool, min(kept, available), floor=floor)
+    return {name: tighter[name] for name in scores}
 
 
 def _checked_scores(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -29,9 +29,10 @@ def select(scores: Mapping[str, Tensor], kept: int, *, floor: int = 0) -> dict[s
     """Return the masks that keep the ``kept`` best weights of all layers together.
 
     Args:
-        scores: ``{name: scores}`` of the layers that share the budget; larger means more worth keeping.
+        scores: ``{name: scores}`` of the layers that share the budget; larger means more worth keeping, ``-inf``
+            marks weights that are gone already.
         kept: Number of weights kept in all.
-        floor: Number of weights that each layer keeps at least (all of them where it has fewer).
+        floor: Number of weights that each layer keeps at least (all that are left where it has fewer).
 
     Returns:
         ``{name: boolean mask}``, ``kept`` entries true in all.
@@ -43,7 +44,7 @@ def select(scores: Mapping[str, Tensor], kept: int, *, floor: int = 0) -> dict[s
     sizes = [scores[name].numel() for name in names]
     pooled = torch.cat([scores[name].flatten() for name in names])
     if floor:
-        reserved = torch.cat([keep_largest(scores[name].flatten(), min(floor, scores[name].numel())) for name in names])
+        reserved = torch.cat([_best(scores[name].flatten(), floor) for name in names])
         if int(reserved.sum()) > kept:
             raise ValueError(
                 f"the floors of a group must fit its budget, but floor={floor} needs {int(reserved.sum())} weights "
@@ -52,3 +53,7 @@ def select(scores: Mapping[str, Tensor], kept: int, *, floor: int = 0) -> dict[s
         pooled = pooled.masked_fill(reserved, torch.inf)
     parts = keep_largest(pooled, kept).split(sizes)
     return {name: part.view(scores[name].shape) for name, part in zip(names, parts, strict=True)}
+
+
+def _best(scores: Tensor, floor: int) -> Tensor:
+    return keep_largest(scores, min(floor, int((scores > -torch.inf).sum())))

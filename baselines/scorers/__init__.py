@@ -21,7 +21,8 @@ from baselines.scorers.synflow import synflow
 Scorer = Callable[..., Mapping[str, Tensor]]
 """``scorer(model, loss_fn, batches) -> {parameter name: scores}``: larger means more worth keeping.
 
-The model is a private copy, whose weights all require gradients; a scorer may change it. An iterative method's scorer
+The model is a private copy in which the weights to be scored, and no others, require gradients
+(`baselines.layers.scored_weights`); a scorer may change it. An iterative method's scorer
 is called again on the same copy, with tighter masks each time.
 """
 

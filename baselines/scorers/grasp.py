@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from baselines.layers import prunable_weights
+from baselines.layers import scored_weights
 from baselines.scorers.gradients import LossFn, gradients, loss_of, mean, mean_gradients
 
 TEMPERATURE = 200.0
@@ -36,7 +36,7 @@ def grasp(
         TypeError: If the model's output is not a tensor.
         ValueError: If the loss carries no gradient.
     """
-    weights = prunable_weights(model)
+    weights = scored_weights(model)
     with _tempered(model, temperature), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
         flow = mean_gradients(model, loss_fn, batches, weights)
         curvature = mean(hessian_times(flow, loss_of(model, loss_fn, batch), weights) for batch in batches)

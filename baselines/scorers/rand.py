@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import prunable_weights
+from baselines.layers import scored_weights
 from baselines.scorers.gradients import LossFn
 
 
@@ -21,7 +21,7 @@ def rand(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any], *, se
     """
     return {
         name: torch.rand(w.shape, generator=_generator(seed, name), dtype=torch.float64).to(w.device)
-        for name, w in prunable_weights(model).items()
+        for name, w in scored_weights(model).items()
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from baselines.layers import prunable_weights
+from baselines.layers import scored_weights
 from baselines.scorers.gradients import LossFn, mean_gradients
 
 
@@ -17,6 +17,6 @@ def snip(model: nn.Module, loss_fn: LossFn, batches: Sequence[Any]) -> dict[str,
     The model runs in the mode it is in: the paper's own setting is training mode, where batch-norm uses the
     statistics of the batch. The reference batch holds 10 examples of each class.
     """
-    weights = prunable_weights(model)
+    weights = scored_weights(model)
     grads = mean_gradients(model, loss_fn, batches, weights)
     return {name: (w.detach() * grads[name]).abs() for name, w in weights.items()}

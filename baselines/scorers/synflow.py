@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import prunable_weights
+from baselines.layers import scored_weights
 from baselines.scorers.gradients import LossFn, gradients
 
 ITERATIONS = 100
@@ -38,7 +38,7 @@ def synflow(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any]) ->
         for name, parameter in model.named_parameters():
             if name.endswith("weight") and parameter.dim() == 1 and not parameter.any():
                 parameter.fill_(1.0)
-    weights = prunable_weights(model)
+    weights = scored_weights(model)
     flow = model(_ones_like_input(batches[0], next(iter(weights.values()))))
     grads = gradients(flow.sum(), weights)
     return {name: (w.detach() * grads[name]).abs() for name, w in weights.items()}
