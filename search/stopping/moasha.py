@@ -1,0 +1,85 @@
+"""Asynchronous successive halving with two objectives (MO-ASHA, Schmucker et al. 2021, arXiv:2106.12639).
+
+A trial that reaches a rung is ranked among the trials that reached it before; it goes on if it is among the first
+one in ``reduction_factor``, by non-dominated front and, within a front, by an epsilon-net. Nothing waits: the verdict
+falls with what is known at that moment. This is the stopping form of ASHA: a trial that was stopped stays stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+
+from search.stopping.ranking import in_top
+
+Verdict = Literal["continue", "stop"]
+
+# A rung compares with its latest arrivals only, so that a report costs the same after ten thousand trials.
+WINDOW = 1000
+
+
+def rung_levels(grace_epochs: int, reduction_factor: float, max_epochs: int) -> tuple[int, ...]:
+    """Return the epochs at which trials are judged: ``grace_epochs * reduction_factor**k``, below ``max_epochs``."""
+    levels: list[int] = []
+    level = float(grace_epochs)
+    while round(level) < max_epochs:
+        if not levels or round(level) > levels[-1]:
+            levels.append(round(level))
+        level *= reduction_factor
+    return tuple(levels)
+
+
+class MOASHA:
+    """Says of each report whether its trial goes on.
+
+    A restart needs no state of its own: reporting the epochs again, in any order that keeps each trial's own, rebuilds
+    the rungs.
+    """
+
+    def __init__(self, *, grace_epochs: int, reduction_factor: float, max_epochs: int) -> None:
+        """Build empty rungs.
+
+        Args:
+            grace_epochs: Epochs that every trial may train, at least 1.
+            reduction_factor: One in this many goes on at each rung, above 1.
+            max_epochs: Epochs of a trial that is never stopped.
+
+        Raises:
+            ValueError: If ``grace_epochs`` or ``reduction_factor`` is out of range.
+        """
+        if grace_epochs < 1 or reduction_factor <= 1:
+            raise ValueError(
+                "grace_epochs >= 1 and reduction_factor > 1 must hold, "
+                f"but got grace_epochs={grace_epochs}, reduction_factor={reduction_factor}"
+            )
+        self._factor = reduction_factor
+        self.levels = rung_levels(grace_epochs, reduction_factor, max_epochs)
+        # For each level the losses (negated accuracy, log of memory) of the trials that reached it, oldest first.
+        self._rungs: dict[int, dict[str, tuple[float, float]]] = {level: {} for level in self.levels}
+
+    def report(self, trial_id: str, epoch: int, accuracy: float, memory: float) -> Verdict:
+        """Take a trial's result after an epoch and say whether it goes on.
+
+        Args:
+            trial_id: Names the trial.
+            epoch: Epochs trained so far, from 1.
+            accuracy: Validation accuracy; one that is not finite ranks last.
+            memory: Memory of the trial's model, above 0.
+        """
+        reached = [level for level in self.levels if level <= epoch and trial_id not in self._rungs[level]]
+        if not reached:
+            return "continue"
+        losses = (-accuracy if math.isfinite(accuracy) else 0.0, math.log(memory))
+        for level in reached:
+            self._rungs[level][trial_id] = losses
+        return self._judge_latest(reached[-1])
+
+    def _judge_latest(self, level: int) -> Verdict:
+        rung = self._rungs[level]
+        if len(rung) < self._factor:
+            return "continue"
+        losses = np.array(list(islice(reversed(rung.values()), WINDOW)))
+        return "continue" if in_top(losses, 0, math.ceil(len(losses) / self._factor)) else "stop"

@@ -1,0 +1,44 @@
+"""Ranking by two objectives at once: non-dominated fronts, and within a front the best spread."""
+
+from __future__ import annotations
+
+import moocore
+import numpy as np
+
+
+def in_top(losses: np.ndarray, index: int, places: int) -> bool:
+    """Return whether a point is among the first ``places`` of all.
+
+    Points are ordered by non-dominated front; the front that does not fit as a whole is ordered as an epsilon-net
+    (arXiv:2106.12639, section 4): each next point is the one farthest from those before it, so that what is kept
+    spans the front.
+
+    Args:
+        losses: Objectives, all to be made small, shape ``(points, objectives)``.
+        index: The point in question.
+        places: Number of points that are let through.
+    """
+    ranks = moocore.pareto_rank(losses)
+    before = int((ranks < ranks[index]).sum())
+    front = np.flatnonzero(ranks == ranks[index])
+    if before + len(front) <= places:
+        return True
+    if before >= places:
+        return False
+    return index in front[epsilon_net(losses[front], places - before)]
+
+
+def epsilon_net(points: np.ndarray, count: int) -> np.ndarray:
+    """Return the indices of ``count`` points that cover all: greedily the farthest from those chosen.
+
+    Distances are measured with each objective scaled to [0, 1]. The first point is the best in the first objective.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    scaled = (points - low) / np.where(high > low, high - low, 1.0)
+    chosen = [int(np.argmin(scaled[:, 0]))]
+    distance = np.full(len(points), np.inf)
+    while len(chosen) < min(count, len(points)):
+        distance = np.minimum(distance, ((scaled - scaled[chosen[-1]]) ** 2).sum(axis=1))
+        distance[chosen] = -1.0
+        chosen.append(int(np.argmax(distance)))
+    return np.asarray(chosen[:count], dtype=np.int64)

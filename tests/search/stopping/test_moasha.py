@@ -1,0 +1,83 @@
+import math
+
+import pytest
+
+from search.stopping import MOASHA, rung_levels
+
+
+@pytest.mark.parametrize(
+    ("grace", "factor", "most", "levels"),
+    [(1, 3, 27, (1, 3, 9)), (2, 2, 16, (2, 4, 8)), (1, 1.5, 6, (1, 2, 3, 5)), (5, 3, 5, ())],
+)
+def test_rungs_lie_at_powers_below_the_last_epoch(grace, factor, most, levels):
+    assert rung_levels(grace, factor, most) == levels
+
+
+def rungs(factor=3.0):
+    return MOASHA(grace_epochs=1, reduction_factor=factor, max_epochs=9)
+
+
+def test_a_dominated_trial_stops_and_a_non_dominated_one_goes_on():
+    asha = rungs()
+    for name, accuracy, memory in [("a", 0.9, 100), ("b", 0.8, 50), ("c", 0.7, 25)]:
+        asha.report(name, 1, accuracy, memory)
+    assert asha.report("worse", 1, 0.5, 200) == "stop"
+    assert asha.report("better", 1, 0.95, 20) == "continue"
+
+
+def test_small_models_are_not_judged_by_the_accuracy_of_large_ones():
+    asha = rungs()
+    for index in range(20):
+        asha.report(f"large{index}", 1, 0.9, 1000 + index)
+    assert asha.report("small", 1, 0.3, 10) == "continue"
+
+
+def test_the_first_trials_of_a_rung_all_go_on():
+    asha = rungs()
+    assert [asha.report(str(i), 1, 0.5 - i / 10, 100 + i) for i in range(2)] == ["continue", "continue"]
+    assert asha.report("2", 1, 0.1, 200) == "stop"
+
+
+def test_between_rungs_nothing_stops():
+    asha = rungs()
+    for index in range(9):
+        asha.report(str(index), 1, 0.9, 10)
+    assert asha.report("8", 2, 0.0, 10_000) == "continue"
+
+
+def test_about_one_in_the_factor_goes_on():
+    asha = rungs()
+    # Accuracies in an order without trend; equal memory makes it plain successive halving.
+    verdicts = [asha.report(str(i), 1, (i * 37 % 101) / 101, 100) for i in range(101)]
+    assert 25 <= verdicts.count("continue") <= 45
+
+
+def test_an_epoch_reported_again_after_a_restart_counts_once():
+    asha, again = rungs(), rungs()
+    reports = [(str(i), 1, (i * 37 % 29) / 29, 10 + i) for i in range(29)]
+    for report in reports:
+        asha.report(*report)
+        again.report(*report)
+        assert again.report(*report) == "continue"
+    assert again.report("new", 1, 0.5, 12) == asha.report("new", 1, 0.5, 12)
+
+
+def test_a_trial_that_skips_epochs_is_judged_at_the_rung_it_passed():
+    asha = rungs()
+    for index in range(5):
+        asha.report(str(index), 4, 0.9, 10)
+    assert asha.report("late", 5, 0.1, 100) == "stop"
+
+
+@pytest.mark.parametrize("accuracy", [math.nan, -math.inf, math.inf])
+def test_an_accuracy_that_is_not_finite_ranks_last(accuracy):
+    asha = rungs()
+    for index in range(5):
+        asha.report(str(index), 1, 0.5, 10)
+    assert asha.report("broken", 1, accuracy, 10) == "stop"
+
+
+@pytest.mark.parametrize(("grace", "factor"), [(0, 3.0), (1, 1.0)])
+def test_impossible_rungs_are_refused(grace, factor):
+    with pytest.raises(ValueError, match=f"grace_epochs={grace}, reduction_factor={factor}"):
+        MOASHA(grace_epochs=grace, reduction_factor=factor, max_epochs=9)

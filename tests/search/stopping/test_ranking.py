@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from search.stopping.ranking import epsilon_net, in_top
+
+
+def test_the_front_comes_before_what_it_dominates():
+    losses = np.array([[0.0, 2.0], [2.0, 0.0], [2.0, 2.0], [3.0, 3.0]])
+    assert [in_top(losses, i, 2) for i in range(4)] == [True, True, False, False]
+    assert [in_top(losses, i, 3) for i in range(4)] == [True, True, True, False]
+
+
+def test_a_front_that_does_not_fit_is_spread():
+    # Points 1 and 2 lie beside point 0; three places go to both ends and the middle.
+    losses = np.array([[0.0, 1.0], [0.01, 0.99], [0.02, 0.98], [0.5, 0.5], [1.0, 0.0]])
+    assert [in_top(losses, i, 3) for i in range(5)] == [True, False, False, True, True]
+
+
+def test_the_net_takes_the_farthest_point_each_time():
+    points = np.array([[0.0, 10.0], [1.0, 9.0], [6.0, 4.0], [10.0, 0.0]])
+    assert epsilon_net(points, 4).tolist() == [0, 3, 2, 1]
+
+
+def test_the_net_scales_objectives_alike():
+    small = np.array([[0.0, 10.0], [1.0, 9.0], [6.0, 4.0], [10.0, 0.0]])
+    assert epsilon_net(small * [1.0, 1e6], 4).tolist() == epsilon_net(small, 4).tolist()
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 9])
+def test_the_net_never_repeats_equal_points(count):
+    chosen = epsilon_net(np.zeros((5, 2)), count)
+    assert len(set(chosen.tolist())) == len(chosen) == min(count, 5)
+
+
+def test_exactly_the_places_are_filled_on_random_points():
+    losses = np.random.default_rng(0).random((60, 2))
+    for places in (1, 7, 20, 59):
+        assert sum(in_top(losses, i, places) for i in range(60)) == places
