@@ -1,19 +1,27 @@
 """Pruning, lottery tickets and small models: what parameter sharing is compared against."""
 
 from baselines.files import load_sparse, save_sparse
+from baselines.lottery import LotteryConfig, LotteryState, TrainFn, count_rounds, lottery_ticket_
 from baselines.masks import apply_masks_, masks_of, unmask_
 from baselines.pruning import PruneConfig, prune_, score
+from baselines.small import small_model
 from baselines.summary import SparseSummary, sparse_summary
 
 __all__ = [
+    "LotteryConfig",
+    "LotteryState",
     "PruneConfig",
     "SparseSummary",
+    "TrainFn",
     "apply_masks_",
+    "count_rounds",
     "load_sparse",
+    "lottery_ticket_",
     "masks_of",
     "prune_",
     "save_sparse",
     "score",
+    "small_model",
     "sparse_summary",
     "unmask_",
 ]

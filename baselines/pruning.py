@@ -95,9 +95,9 @@ def prune_(
     method = find_method(config.method)
     weights = prunable_weights(model, include=config.include, exclude=config.exclude)
     groups = _groups(weights, config, method)
-    evidence = _evidence(method, loss_fn, batches, example_input)
     masks = {name: mask.bool() for name, mask in masks_of(model).items() if name in weights}
     with _workspace(model, weights, config.seed) as scratch:
+        evidence = _evidence(method, loss_fn, batches, example_input)
         iterations = config.iterations or method.iterations
         for step in range(1, iterations + 1):
             scores = _checked_scores(run_scorer(method, scratch, loss_fn, evidence, seed=config.seed), weights)
@@ -137,8 +137,8 @@ def score(
     """
     found = find_method(method)
     weights = prunable_weights(model)
-    evidence = _evidence(found, loss_fn, batches, example_input)
     with _workspace(model, weights, seed) as scratch:
+        evidence = _evidence(found, loss_fn, batches, example_input)
         return _checked_scores(run_scorer(found, scratch, loss_fn, evidence, seed=seed), weights)
 
 
