@@ -87,7 +87,7 @@ def decode_images(sources: Sequence[Encoded], *, image_size: int | None, max_cor
     parts = [range(start, min(start + CHUNK, len(sources))) for start in range(0, len(sources), CHUNK)]
     with ThreadPoolExecutor(_threads(sources)) as pool:
         list(pool.map(fill, parts))
-    skipped = tuple(sources[index].name for index in np.flatnonzero(failed))
+    skipped = tuple(sources[index].name for index in np.flatnonzero(failed).tolist())
     _refuse_if_too_many(skipped, len(sources), max_corrupt_fraction)
     kept = np.flatnonzero(~failed)
     if skipped:

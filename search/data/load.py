@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,16 +72,17 @@ def _hold_out(train: Split, spec: DataSpec, classes: int) -> tuple[Split, Split]
 def _as_raw(returned: Any, name: str) -> RawImages:
     """Accept what a data set function returned, its arrays made uint8 and int64, contiguous and four-dimensional."""
     if isinstance(returned, tuple) and len(returned) == 2:
-        returned = RawImages(*(part if part is None else _pair(part, name) for part in returned))
-    if not isinstance(returned, RawImages) or returned.train is None:
+        train, test = returned
+        returned = RawImages(_pair(train, name), None if test is None else _pair(test, name))
+    if not isinstance(returned, RawImages):
         raise UserError(
             f"data {name!r}: the function must return search.data.RawImages or ((images, labels), (images, labels)), "
             f"not {type(returned).__name__}"
         )
-    train = _checked(returned.train, name, "training")
-    test = None if returned.test is None else _checked(returned.test, name, "test")
-    return RawImages(
-        train, test, returned.classes, returned.class_names, returned.usual_augment, tuple(returned.skipped)
+    return replace(
+        returned,
+        train=_checked(returned.train, name, "training"),
+        test=None if returned.test is None else _checked(returned.test, name, "test"),
     )
 
 

@@ -44,9 +44,8 @@ def build_model(
         try:
             model = function(**arguments)
         except Exception as error:
-            raise UserError(
-                f"model {spec.name!r}: cannot be built with {_shown(arguments)}: {_first(error)}"
-            ) from error
+            given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            raise UserError(f"model {spec.name!r}: cannot be built with {given}: {_first(error)}") from error
         if not isinstance(model, nn.Module):
             raise UserError(
                 f"model {spec.name!r}: the function must return a torch.nn.Module, not {type(model).__name__}"
