@@ -1,0 +1,262 @@
+"""The result tables of one experiment: append-only Parquet parts that many may read while they are written.
+
+A flush writes one part. :meth:`ResultStore.compact` merges parts into one that names those it replaces, and deletes
+them afterwards: whoever reads between these steps, or after a crash there, leaves the replaced ones out.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from search.errors import UserError
+from search.results.folder import Entry, Folder
+from search.results.parts import (
+    COMPACTED_SUFFIX,
+    DamagedPartError,
+    Footer,
+    NewerSchemaError,
+    PartName,
+    decode,
+    encode,
+    read_footer,
+    rows_to_table,
+    unique_rows,
+)
+from search.results.schema import KEYS, TABLES, TableName
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PREFIX = "results"
+# A merge must lift rows to a higher tier (16, 256, ... rows), so that each is rewritten once a tier at most.
+TIERS = tuple(16**power for power in range(1, 6))
+_READ_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that can be read."""
+
+    path: str
+    """Path relative to the experiment folder."""
+    name: PartName
+    footer: Footer
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something found in a table that readers leave out."""
+
+    path: str
+    """The file, relative to the experiment folder."""
+    what: str
+    """What is wrong with it."""
+
+
+@dataclass
+class Snapshot:
+    """The parts of a table at one moment, in the order of their first rows."""
+
+    parts: list[Part]
+    superseded: list[str]
+    """Paths of parts whose rows live on in a compacted one."""
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def shares_trials(self) -> bool:
+        """Whether a trial has rows in two parts: only then can there be duplicates."""
+        hashes = [part.footer.trial_hashes for part in self.parts]
+        together = np.sort(np.concatenate(hashes)) if hashes else np.empty(0)
+        return bool(np.any(together[1:] == together[:-1]))
+
+
+class ResultStore:
+    """The tables in the sub-folder ``results`` of an experiment folder. Can be pickled."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+
+    def append(self, table: TableName, rows: Sequence[Mapping[str, Any]] | pa.Table) -> str:
+        """Write rows as one part and return its path. Rows are on disk from the moment this returns.
+
+        Rows of the same key within one call are written once, the first of them. Write a trial's epochs in as few
+        calls as can be: queries are fastest where no two parts share a trial.
+
+        Args:
+            table: trials, epochs or proposals.
+            rows: Mappings from column to value (columns left out are null), or a table with the schema of ``table``.
+
+        Raises:
+            ValueError: If a row does not fit the schema, or there are no rows.
+            OSError: If the part cannot be written.
+        """
+        if not len(rows):
+            raise ValueError("a part needs at least one row")
+        arrow = rows.cast(TABLES[table]) if isinstance(rows, pa.Table) else rows_to_table(table, rows)
+        return self._write(table, unique_rows(table, arrow), time.time_ns())
+
+    def _write(self, table: TableName, rows: pa.Table, time_ns: int, replaces: Sequence[str] = ()) -> str:
+        name, data = encode(table, rows, time_ns, replaces)
+        path = f"{PREFIX}/{table}/{name}"
+        self.folder.write_whole(path, data)
+        return path
+
+    def snapshot(self, table: TableName) -> Snapshot:
+        """Return the parts that hold the table now. Reads footers only.
+
+        Raises:
+            UserError: If a part was written by a later version.
+        """
+        return self._retry(lambda: self._snapshot(table))
+
+    def _snapshot(self, table: TableName) -> Snapshot:
+        parts, problems = [], []
+        entries = self.folder.list(f"{PREFIX}/{table}")
+        for entry in entries:
+            try:
+                parts.append(self._open_part(table, entry))
+            except DamagedPartError as error:
+                problems.append(Problem(entry.path, str(error)))
+            except NewerSchemaError as error:
+                raise UserError(f"{self.folder}/{entry.path}: {error}; update the package") from error
+        new = {entry.path for entry in self.folder.list(f"{PREFIX}/{table}")} - {entry.path for entry in entries}
+        if any(path.endswith(COMPACTED_SUFFIX) for path in new):
+            # A listing is not atomic: it may have missed both this part and some of those that it replaces.
+            raise FileNotFoundError(f"the parts of {table} change faster than they can be read")
+        replaced = {name for part in parts for name in part.footer.replaces}
+        live = [part for part in parts if str(part.name) not in replaced]
+        return Snapshot(live, [part.path for part in parts if str(part.name) in replaced], problems)
+
+    def _open_part(self, table: TableName, entry: Entry) -> Part:
+        name = PartName.parse(entry.path.rpartition("/")[2])
+        if name is None:
+            raise DamagedPartError("it does not have the name of a part: something else put it there")
+        with self.folder.open(entry.path) as file:
+            return Part(entry.path, name, read_footer(file, table, name))
+
+    def read(self, table: TableName, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a table, each key once: the row written first. Safe while others write and compact.
+
+        Damaged parts are left out, duplicates dropped; both are logged as warnings.
+
+        Args:
+            table: trials, epochs or proposals.
+            columns: The columns wanted, in this order; None for all.
+
+        Raises:
+            UserError: If a part was written by a later version.
+            ValueError: If there is no such column.
+        """
+        wanted = list(TABLES[table].names if columns is None else columns)
+        unknown = set(wanted) - set(TABLES[table].names)
+        if unknown:
+            raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}")
+        rows, problems = self._retry(lambda: self._read(table, wanted))
+        for problem in problems:
+            logger.warning("%s/%s is left out: %s", self.folder, problem.path, problem.what)
+        return rows
+
+    def _read(self, table: TableName, columns: list[str]) -> tuple[pa.Table, list[Problem]]:
+        snapshot = self._snapshot(table)
+        shared = snapshot.shares_trials
+        read = columns + [key for key in KEYS[table] if shared and key not in columns]
+        empty = pa.schema([TABLES[table].field(column) for column in read]).empty_table()
+        found, problems = [empty], list(snapshot.problems)
+        for part in snapshot.parts:
+            try:
+                found.append(self.read_part(table, part, read))
+            except DamagedPartError as error:
+                problems.append(Problem(part.path, str(error)))
+        rows = pa.concat_tables(found)
+        if shared:
+            unique = unique_rows(table, rows)
+            if unique.num_rows < rows.num_rows:
+                extra = rows.num_rows - unique.num_rows
+                logger.warning("%s: %d duplicate rows of %s are counted once", self.folder, extra, table)
+            rows = unique.select(columns)
+        return rows, problems
+
+    def read_part(self, table: TableName, part: Part, columns: Sequence[str]) -> pa.Table:
+        """Return columns of one part.
+
+        Raises:
+            DamagedPartError: If a page is not what was written.
+            FileNotFoundError: If a compaction has deleted it meanwhile.
+        """
+        with self.folder.open(part.path) as file:
+            return decode(file, table, part.footer, columns)
+
+    def compact(self, table: TableName) -> int:
+        """Merge small parts until none are worth merging; call it after flushes. Returns how many parts it replaced.
+
+        One process at a time should do it; two at once waste work but lose and double nothing. A crash at any point
+        leaves what the next call tidies up.
+
+        Raises:
+            OSError: If the folder cannot be written.
+            UserError: If a part was written by a later version.
+        """
+        replaced = 0
+        while True:
+            snapshot = self.snapshot(table)
+            for path in snapshot.superseded:
+                self.folder.delete(path)
+            run = mergeable([part.name.rows for part in snapshot.parts])
+            if run is None:
+                return replaced
+            replaced += self._merge(table, snapshot.parts[run])
+
+    def _merge(self, table: TableName, parts: list[Part]) -> int:
+        merged, sources = [], []
+        for part in parts:
+            try:
+                merged.append(self.read_part(table, part, TABLES[table].names))
+                sources.append(part)
+            except DamagedPartError as error:
+                raise OSError(f"{self.folder}/{part.path}: {error}; run rps-search check on the folder") from error
+        rows = unique_rows(table, pa.concat_tables(merged))
+        path = self._write(table, rows, sources[0].name.time_ns, [str(part.name) for part in sources])
+        name = PartName.parse(path.rpartition("/")[2])
+        assert name is not None
+        # What replaces others must be readable before they go.
+        check = self._open_part(table, Entry(path, 0))
+        self.read_part(table, check, TABLES[table].names)
+        for part in sources:
+            self.folder.delete(part.path)
+        return len(sources)
+
+    def _retry(self, read: Callable[[], T]) -> T:
+        """Read again where a compaction deleted a part between listing and opening it."""
+        for _ in range(_READ_ATTEMPTS - 1):
+            try:
+                return read()
+            except FileNotFoundError:
+                continue
+        return read()
+
+
+def mergeable(rows: Sequence[int]) -> slice | None:
+    """Return which neighbouring parts to merge, or None.
+
+    Only neighbours are merged, so that the order of rows stays what it was.
+
+    Args:
+        rows: Rows of each part, in order.
+    """
+    for tier in TIERS:
+        start = total = 0
+        for index, count in enumerate([*rows, TIERS[-1]]):
+            if count >= tier:
+                if index - start > 1 and total >= tier:
+                    return slice(start, index)
+                start, total = index + 1, 0
+            else:
+                total += count
+    return None
