@@ -6,7 +6,10 @@ import sys
 
 import typer
 
+from search.cli import launch
 from search.errors import UserError
+
+WRONG_INPUT = 2
 
 app = typer.Typer(
     name="rps-search",
@@ -16,9 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-WRONG_INPUT = 2
-INTERRUPTED = 130
+app.command("launch")(launch.launch)
+app.command("resume")(launch.resume)
+app.command("status")(launch.status)
 
 
 def main() -> None:

@@ -1,0 +1,129 @@
+"""``launch``, ``resume`` and ``status``: beginning a search, going on with it, asking how far it is."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.errors import UserError
+from search.results.folder import Folder
+
+if TYPE_CHECKING:
+    from search.driver.experiment import Experiment
+    from search.driver.run import Outcome
+
+TRIALS_FAILED = 3
+INTERRUPTED = 130
+
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the spec.")]
+Cluster = Annotated[str, typer.Option(help="Profile that says where trials run: a name or a YAML file.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray and Tune say.")]
+Directory = Annotated[str, typer.Argument(metavar="DIR", help="Experiment folder: a path or a URI.")]
+
+
+def launch(
+    spec: Annotated[str, typer.Argument(help="A YAML file, or the name of a spec that ships with the package.")],
+    set_: Set = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URI", help="Experiment folder; default runs/NAME. A path or a URI.")
+    ] = None,
+    cluster: Cluster = "local",
+    verbose: Verbose = False,
+) -> None:
+    """Run a search; the same command again goes on where it stopped."""
+    from search.driver.experiment import create_or_open
+    from search.spec import load_spec
+
+    wanted = load_spec(spec, set_ or [])
+    experiment, existed = create_or_open(Folder(storage or f"runs/{wanted.name}"), wanted)
+    if existed:
+        print(f"{experiment.folder}: this experiment is here already; going on with it", file=sys.stderr)
+    _run(experiment, cluster, verbose)
+
+
+def resume(directory: Directory, set_: Set = None, cluster: Cluster = "local", verbose: Verbose = False) -> None:
+    """Go on with a search after an interruption or a crash."""
+    from search.driver.experiment import open_experiment
+
+    _run(open_experiment(Folder(directory), set_ or []), cluster, verbose)
+
+
+def status(directory: Directory) -> None:
+    """Say how far a search is."""
+    from search.cli.live import plain_line
+    from search.driver.experiment import open_experiment
+    from search.driver.lease import read_lease
+    from search.driver.progress import Progress
+    from search.results.store import ResultStore
+
+    experiment = open_experiment(Folder(directory))
+    spec = experiment.spec
+    progress = Progress(spec.name, spec.trials, spec.objectives.memory, spec.train.epochs)
+    columns = ["trial_id", "status", "method", "accuracy_val", "stored_bytes", "stored_parameters", "error"]
+    rows = ResultStore(experiment.folder).read("trials", columns).to_pylist()
+    progress.recall(rows)
+    print(plain_line(progress))
+    if progress.last_failure:
+        print(f"last failure: {progress.last_failure}")
+    lease = read_lease(experiment.folder)
+    if lease:
+        print(f"driver: host {lease['host']}, process {lease['pid']}, since {lease['since']}")
+    elif progress.ended < progress.total:
+        print(f"no driver is at work; go on with: {resume_line(experiment)}")
+
+
+def resume_line(experiment: Experiment) -> str:
+    """Return the command that goes on with an experiment."""
+    return f"rps-search resume {shlex.quote(experiment.folder.uri)}"
+
+
+def _run(experiment: Experiment, cluster: str, verbose: bool) -> None:
+    """Run a search to its end and exit with the code that says how it ended."""
+    from clusters.errors import ClusterError
+    from clusters.profile import load_profile
+    from search.cli.live import view
+    from search.driver.run import run_search
+
+    try:
+        profile = load_profile(cluster)
+    except (ClusterError, ValueError) as error:
+        raise UserError(str(error)) from error
+    try:
+        with view(quiet=verbose) as watch:
+            outcome = run_search(experiment, profile, watch=watch, verbose=verbose)
+    except KeyboardInterrupt:
+        _interrupted(experiment)
+    _report(experiment, outcome)
+
+
+def _report(experiment: Experiment, outcome: Outcome) -> None:
+    from search.cli.frontier import print_frontier
+    from search.cli.live import duration, plain_line
+
+    if outcome.interrupted:
+        print(plain_line(outcome.progress), file=sys.stderr)
+        _interrupted(experiment)
+    print_frontier(experiment.folder)
+    progress = outcome.progress
+    print(f"{progress.ended} of {progress.total} trials have ended ({duration(outcome.wall_seconds)} this time)")
+    if outcome.parts:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.parts.items() if share >= 0.005)
+        print(f"where the time went: {shares}")
+    print(f"results: {experiment.folder}")
+    if outcome.stop_reason:
+        print(f"rps-search: stopped: {outcome.stop_reason}; go on with: {resume_line(experiment)}", file=sys.stderr)
+        sys.exit(TRIALS_FAILED)
+    if progress.counts["failed"]:
+        print(
+            f"rps-search: {progress.counts['failed']} trials failed, the last one: {progress.last_failure}",
+            file=sys.stderr,
+        )
+        sys.exit(TRIALS_FAILED)
+
+
+def _interrupted(experiment: Experiment) -> None:
+    print(f"rps-search: interrupted; go on with: {resume_line(experiment)}", file=sys.stderr)
+    sys.exit(INTERRUPTED)

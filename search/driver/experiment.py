@@ -1,0 +1,166 @@
+"""An experiment folder: made once, found again after a crash, never mixed with another."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search.errors import UserError
+from search.results.folder import Folder
+from search.results.schema import SCHEMA_VERSION
+from search.spec import Spec, parse_spec
+from search.spec.schema import Provenance
+
+SPEC = "spec.yaml"
+META = "results/meta.json"
+RUNNING = "checkpoints/running"
+MODELS = "checkpoints/models"
+PACKAGES = ("rps-search", "torch", "torchvision", "ray", "optuna", "pyarrow")
+# What may differ between launch and resume: where and how long, never what is searched.
+CHANGEABLE = (
+    "trials",
+    "data.path",
+    "resources",
+    "failures",
+    "disk_budget",
+    "search.concurrency",
+    "train.checkpoint_every_s",
+)
+
+
+class Experiment:
+    """A folder with the resolved spec, the result tables and the checkpoints of one search."""
+
+    def __init__(self, folder: Folder, spec: Spec) -> None:
+        self.folder = folder
+        self.spec = spec
+
+    def read_meta(self) -> dict[str, Any] | None:
+        """Return the experiment-wide facts: the dense model's memory, the reference point; None before the start."""
+        try:
+            return json.loads(self.folder.read(META))
+        except FileNotFoundError:
+            return None
+
+    def write_meta(self, meta: dict[str, Any]) -> None:
+        """Store the experiment-wide facts."""
+        self.folder.write_whole(META, json.dumps(meta, indent=1).encode())
+
+
+def create_or_open(folder: Folder, spec: Spec) -> tuple[Experiment, bool]:
+    """Begin an experiment in a folder, or go on with the one that is there if the spec is the same.
+
+    Returns:
+        The experiment, and whether it was there before.
+
+    Raises:
+        UserError: If the folder holds another experiment, or other files.
+    """
+    if folder.exists(SPEC):
+        return change(open_experiment(folder), spec), True
+    strangers = [entry.path for entry in folder.list(recursive=False)]
+    if strangers:
+        raise UserError(
+            f"{folder}: holds {strangers[0]!r} but no {SPEC}: it is no experiment; name an empty folder with --storage"
+        )
+    experiment = Experiment(folder, spec.model_copy(update={"provenance": _provenance()}))
+    _write_spec(experiment)
+    return experiment, False
+
+
+def open_experiment(folder: Folder, overrides: Iterable[str] = ()) -> Experiment:
+    """Open an experiment that was launched before.
+
+    Raises:
+        UserError: If the folder holds none, or was written by a newer version.
+    """
+    try:
+        text = folder.read(SPEC).decode()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder}: no experiment is here ({SPEC} is missing); launch one, or name its folder"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder}/{SPEC}: cannot be read ({error})") from error
+    experiment = Experiment(folder, parse_spec(text, where=f"{folder}/{SPEC}"))
+    provenance = experiment.spec.provenance
+    if provenance and provenance.schema_version > SCHEMA_VERSION:
+        raise UserError(
+            f"{folder}: written with tables of version {provenance.schema_version}, "
+            f"this program knows {SCHEMA_VERSION}; update rps-search"
+        )
+    overrides = list(overrides)
+    return change(experiment, parse_spec(text, overrides, where=f"{folder}/{SPEC}")) if overrides else experiment
+
+
+def change(experiment: Experiment, wanted: Spec) -> Experiment:
+    """Give an experiment the changes of a spec that leave what was trained valid.
+
+    Raises:
+        UserError: If the spec is of another experiment: the fields that differ, with both values.
+    """
+    old, new = _flat(experiment.spec), _flat(wanted)
+    differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    fatal = [key for key in differing if not any(key == name or key.startswith(name + ".") for name in CHANGEABLE)]
+    if fatal:
+        shown = "; ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in fatal[:3])
+        more = f" and {len(fatal) - 3} more" if len(fatal) > 3 else ""
+        raise UserError(
+            f"{experiment.folder}: holds another experiment ({shown}{more}); choose another folder with --storage"
+        )
+    if not differing:
+        return experiment
+    changed = Experiment(experiment.folder, wanted.model_copy(update={"provenance": experiment.spec.provenance}))
+    _write_spec(changed)
+    return changed
+
+
+def _write_spec(experiment: Experiment) -> None:
+    content = experiment.spec.model_dump(mode="json")
+    experiment.folder.write_whole(SPEC, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
+def _flat(spec: Spec) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, child in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), child)
+        else:
+            flat[prefix] = value
+
+    walk("", spec.model_dump(mode="json", exclude={"provenance"}))
+    return flat
+
+
+def _provenance() -> Provenance:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return Provenance(
+        versions=versions,
+        git_commit=_git_commit(),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        schema_version=SCHEMA_VERSION,
+    )
+
+
+def _git_commit() -> str | None:
+    """Return the commit this package runs from; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

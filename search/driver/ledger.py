@@ -1,0 +1,222 @@
+"""What is to run, what runs and what is done: the one place that counts trials."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from statistics import fmean
+from typing import Any
+
+from search.config import TrialConfig, derive_seed
+from search.proposing.proposer import ExhaustedError, Past, Proposer
+from search.space import Suggestion
+from search.spec import Spec
+from search.spec.fields import Scalar
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: a repeat of a proposal.
+
+    Attributes:
+        config: What is trained.
+        number: Number of the proposal.
+        repeat: Which seed of the proposal this is.
+        params: The proposal as the sampler named it.
+        origin: Where it came from.
+    """
+
+    config: TrialConfig
+    number: int
+    repeat: int
+    params: Mapping[str, Scalar]
+    origin: str = "sampler"
+
+    def journal_row(self, experiment: str) -> dict[str, Any]:
+        """Return the run's row of the proposals table."""
+        return {
+            "trial_id": self.config.trial_id,
+            "experiment": experiment,
+            "number": self.number,
+            "repeat": self.repeat,
+            "seed": self.config.seed,
+            "origin": self.origin,
+            "params_json": json.dumps(dict(self.params)),
+            "config_json": self.config.model_dump_json(),
+            "proposed_at": datetime.now(UTC),
+        }
+
+
+@dataclass
+class _Proposal:
+    """The rows of a proposal's repeats, as they end."""
+
+    repeats: int
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.rows) >= self.repeats
+
+
+class Ledger:
+    """Hands out runs until the budget of trials is met exactly, and tells the proposer how they ended.
+
+    Args:
+        spec: The experiment.
+        proposer: Proposes configurations.
+        journal: Rows of the proposals table: what was proposed before.
+        finished: Rows of the trials table: what ended before.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        proposer: Proposer,
+        *,
+        journal: Iterable[Mapping[str, Any]] = (),
+        finished: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        self._spec = spec
+        self._proposer = proposer
+        self._proposals: dict[int, _Proposal] = {}
+        self._waiting: deque[Run] = deque()
+        self.new_runs: list[Run] = []
+        self.handed_out = 0
+        self.recorded = 0
+        self.stop_reason: str | None = None
+        self._last_error: tuple[str, int] = ("", 0)
+        self._recall(list(journal), {row["trial_id"]: row for row in finished})
+
+    @property
+    def complete(self) -> bool:
+        """Whether as many trials have ended as the spec asks for."""
+        return self.recorded >= self._spec.trials
+
+    def next(self) -> Run | None:
+        """Return the next run; None when all that the spec asks for are handed out, or the search is to stop."""
+        if self.stop_reason is not None:
+            return None
+        if not self._waiting and self.handed_out < self._spec.trials:
+            self._propose()
+        if not self._waiting:
+            return None
+        self.handed_out += 1
+        return self._waiting.popleft()
+
+    def record(self, run: Run, row: Mapping[str, Any]) -> None:
+        """Take note of how a run ended."""
+        self.recorded += 1
+        proposal = self._proposals[run.number]
+        proposal.rows.append(row)
+        if proposal.complete:
+            past = outcome(run.number, run.params, proposal.rows, self._spec)
+            self._proposer.tell(
+                run.number,
+                status=past.status,
+                accuracy=past.accuracy,
+                memory=past.memory,
+                constraints=past.constraints,
+            )
+        self._watch_failures(row)
+
+    def _propose(self) -> None:
+        try:
+            number, suggestion = self._proposer.ask()
+        except ExhaustedError as error:
+            self.stop_reason = str(error)
+            return
+        self._proposals[number] = _Proposal(self._spec.repeats)
+        for repeat in range(self._spec.repeats):
+            run = Run(configure(self._spec, suggestion, number, repeat), number, repeat, suggestion.params)
+            self._waiting.append(run)
+            self.new_runs.append(run)
+
+    def _recall(self, journal: Sequence[Mapping[str, Any]], finished: Mapping[str, Mapping[str, Any]]) -> None:
+        """Rebuild the state of an interrupted search from its tables."""
+        by_number: dict[int, list[Run]] = {}
+        for row in [*journal, *finished.values()]:
+            run = Run(
+                TrialConfig.model_validate_json(row["config_json"]),
+                row["number"],
+                row["repeat"],
+                json.loads(row["params_json"]),
+                row.get("origin") or "sampler",
+            )
+            known = by_number.setdefault(run.number, [])
+            if run.repeat not in {other.repeat for other in known}:
+                known.append(run)
+        history = []
+        for number, runs in sorted(by_number.items()):
+            proposal = self._proposals[number] = _Proposal(self._spec.repeats)
+            for run in sorted(runs, key=lambda r: r.repeat):
+                if run.config.trial_id in finished:
+                    proposal.rows.append(finished[run.config.trial_id])
+                else:
+                    self._waiting.append(run)
+            if proposal.complete:
+                history.append(outcome(number, runs[0].params, proposal.rows, self._spec))
+            else:
+                history.append(Past(runs[0].params, "running", number))
+        self._proposer.restore(history)
+        self.recorded = self.handed_out = sum(len(p.rows) for p in self._proposals.values())
+
+    def _watch_failures(self, row: Mapping[str, Any]) -> None:
+        """Stop a search whose trials all fail for one reason: it will not get better."""
+        reason = str(row.get("error")) if row["status"] == "failed" else ""
+        last, count = self._last_error
+        self._last_error = (reason, count + 1 if reason and reason == last else 1)
+        if reason and self._last_error[1] >= self._spec.failures.stop_after:
+            self.stop_reason = f"{self._last_error[1]} trials in a row failed: {reason}"
+
+
+def configure(spec: Spec, suggestion: Suggestion, number: int, repeat: int) -> TrialConfig:
+    """Make a trial of a suggestion."""
+    return TrialConfig(
+        method=suggestion.method,
+        ratio=suggestion.ratio,
+        lr=suggestion.lr,
+        weight_decay=suggestion.weight_decay,
+        seed=derive_seed(spec.seed, number, repeat),
+        budgets=suggestion.budgets,
+        args=suggestion.args,
+        data=spec.data,
+        model=spec.model,
+        train=spec.train,
+    )
+
+
+def outcome(number: int, params: Mapping[str, Scalar], rows: Sequence[Mapping[str, Any]], spec: Spec) -> Past:
+    """Return what the sampler learns from a proposal's rows: the means over the repeats that did not fail."""
+    good = [row for row in rows if row["status"] != "failed" and _finite(row["accuracy_val"])]
+    if not good:
+        return Past(params, "failed", number)
+    return Past(
+        params,
+        "finished" if any(row["status"] == "finished" for row in good) else "pruned",
+        number,
+        accuracy=fmean(row["accuracy_val"] for row in good),
+        memory=fmean(row[spec.objectives.memory] for row in good),
+        constraints=[fmean(values) for values in zip(*(violations(row, spec) for row in good), strict=True)],
+    )
+
+
+def violations(row: Mapping[str, Any], spec: Spec) -> list[float]:
+    """Return how far a trial is from meeting each constraint of the spec; at most 0 where it is met."""
+    wanted = spec.objectives
+    values = []
+    if wanted.max_bytes is not None:
+        values.append(row["stored_bytes"] / wanted.max_bytes - 1)
+    if wanted.min_accuracy is not None:
+        values.append(1 - row["accuracy_val"] / wanted.min_accuracy)
+    if wanted.max_latency_ms is not None:
+        values.append((row["latency_ms"] or 0.0) / wanted.max_latency_ms - 1)
+    return values
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

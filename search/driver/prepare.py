@@ -1,0 +1,68 @@
+"""What a search needs before its first trial: data, the model's layers, the space; every mistake is found here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from baselines import sparse_summary
+from search.data import ImageData, check_batch_size, load_dataset
+from search.methods import check_arguments, layer_shapes
+from search.models import build_model, stage_patterns
+from search.space import Space
+from search.spec import Spec
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that can start.
+
+    Attributes:
+        data: The images, decoded.
+        space: What may be proposed.
+        meta: Facts of the experiment as ``results/meta.json`` stores them.
+    """
+
+    data: ImageData
+    space: Space
+    meta: dict[str, Any]
+
+
+def prepare(spec: Spec) -> Prepared:
+    """Load the data, build the model once and check the spec against both.
+
+    Raises:
+        UserError: If the data, the model, a method or the space is not what the spec says.
+    """
+    for method, ranges in spec.space.methods.items():
+        check_arguments(method, ranges.args)
+    data = load_dataset(spec.data)
+    check_batch_size(spec.train.batch_size, len(data.train))
+    model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
+    shapes = layer_shapes(model)
+    groups = spec.space.groups if spec.space.groups is not None else stage_patterns(list(shapes))
+    return Prepared(data, Space(spec.space, shapes, groups=groups), _meta(spec, model, data, shapes))
+
+
+def _meta(spec: Spec, model: nn.Module, data: ImageData, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    dense = sparse_summary(model)
+    memory = spec.objectives.reference_memory or getattr(dense, spec.objectives.memory)
+    return {
+        "memory": spec.objectives.memory,
+        "dense_bytes": dense.stored_bytes,
+        "dense_parameters": dense.stored_parameters,
+        "virtual_size": dense.virtual_size,
+        "reference": {"accuracy": spec.objectives.reference_accuracy, "memory": memory},
+        "layer_sizes": {name: _count(shape) for name, shape in shapes.items()},
+        "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+        "skipped_images": list(data.skipped)[:100],
+    }
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count

@@ -1,0 +1,90 @@
+"""How far a search is: what a person watching is shown."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Progress:
+    """Counts, the best accuracy by memory, and where the time went.
+
+    Attributes:
+        experiment: Name of the experiment.
+        total: Trials that the spec asks for.
+        memory: Which memory measure is minimised.
+        epochs: Epochs of one trial.
+        slots: Trials that run at once.
+        counts: Ended trials by status.
+        running: Epoch that each running trial has reached.
+        best: Best validation accuracy and its method, by decade of memory.
+        frontier: Non-dominated ``(memory, validation accuracy, method)``, by memory.
+        seconds: Time of ended trials by what it went into: setup, training, evaluation.
+        trouble: What stops the search, if anything does.
+    """
+
+    experiment: str
+    total: int
+    memory: str
+    epochs: int
+    slots: int = 1
+    counts: dict[str, int] = field(default_factory=lambda: {"finished": 0, "pruned": 0, "failed": 0})
+    running: dict[str, int] = field(default_factory=dict)
+    best: dict[int, tuple[float, str]] = field(default_factory=dict)
+    frontier: list[tuple[float, float, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"setup": 0.0, "training": 0.0, "evaluation": 0.0})
+    trouble: str | None = None
+    began: float = field(default_factory=time.monotonic)
+    ended_here: int = 0
+    last_failure: str | None = None
+
+    @property
+    def ended(self) -> int:
+        """Trials that have ended, in whatever way."""
+        return sum(self.counts.values())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate of the time left, from the trials that ended since this driver started; None before the first."""
+        if not self.ended_here:
+            return None
+        return (time.monotonic() - self.began) / self.ended_here * (self.total - self.ended)
+
+    def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Count the trials of earlier runs of the driver."""
+        for row in rows:
+            self._count(row)
+
+    def started(self, trial_id: str) -> None:
+        """Note that a trial started."""
+        self.running[trial_id] = 0
+
+    def epoch(self, trial_id: str, epoch: int) -> None:
+        """Note that a trial finished an epoch."""
+        self.running[trial_id] = epoch
+
+    def ended_row(self, row: Mapping[str, Any]) -> None:
+        """Note that a trial ended."""
+        self.running.pop(row["trial_id"], None)
+        self.ended_here += 1
+        self._count(row)
+        for name, column in (("setup", "setup_seconds"), ("training", "train_seconds"), ("evaluation", "eval_seconds")):
+            self.seconds[name] += row.get(column) or 0.0
+
+    def _count(self, row: Mapping[str, Any]) -> None:
+        self.counts[row["status"]] += 1
+        if row["status"] == "failed":
+            self.last_failure = row.get("error")
+        if row["status"] != "finished":
+            return
+        memory, accuracy, method = row[self.memory], row["accuracy_val"], row["method"]
+        decade = math.floor(math.log10(memory))
+        if accuracy > self.best.get(decade, (-1.0, ""))[0]:
+            self.best[decade] = (accuracy, method)
+        if not any(m <= memory and a >= accuracy for m, a, _ in self.frontier):
+            kept = [p for p in self.frontier if not (p[0] >= memory and p[1] <= accuracy)]
+            self.frontier = sorted([*kept, (memory, accuracy, method)])

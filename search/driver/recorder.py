@@ -1,0 +1,181 @@
+"""From Tune's events to rows in the tables; what is in the tables is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ray.tune import Callback
+
+from search.driver.actor import from_json, running_path, timeout_path
+from search.driver.keeper import ModelKeeper
+from search.driver.ledger import Ledger, Run
+from search.driver.progress import Progress
+from search.driver.searcher import LedgerSearcher
+from search.results.store import ResultStore
+from search.trial import describe_config
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+FLUSH_S = 1.0
+EPOCHS_FLUSH_S = 30.0
+COMPACT_EVERY = 64
+
+
+class Recorder(Callback):
+    """Buffers rows for about a second, writes them as one part, and cleans up behind finished trials."""
+
+    def __init__(
+        self,
+        experiment: str,
+        store: ResultStore,
+        ledger: Ledger,
+        searcher: LedgerSearcher,
+        keeper: ModelKeeper,
+        progress: Progress,
+        *,
+        known_epochs: dict[str, int],
+        watch: Callable[[Progress], None],
+        stop_when: Callable[[], str | None],
+    ) -> None:
+        self._experiment = experiment
+        self._store = store
+        self._ledger = ledger
+        self._searcher = searcher
+        self._keeper = keeper
+        self._progress = progress
+        self._last_epoch = known_epochs
+        self._watch = watch
+        self._stop_when = stop_when
+        self._attempts: dict[str, int] = {}
+        self._partial: dict[str, dict[str, Any]] = {}
+        self._open_epochs: dict[str, list[dict[str, Any]]] = {}
+        self._epochs: list[dict[str, Any]] = []
+        self._rows: list[dict[str, Any]] = []
+        self._flushed_at = self._epochs_at = time.monotonic()
+        self._flushes = 0
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Count the attempts of a trial."""
+        run = self._searcher.runs[trial.trial_id]
+        self._attempts[run.config.trial_id] = self._attempts.get(run.config.trial_id, 0) + 1
+        self._progress.started(run.config.trial_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Take an epoch's row, and the trial's at its end."""
+        run = self._searcher.runs[trial.trial_id]
+        trial_id = run.config.trial_id
+        if "epoch_row" in result:
+            self._take_epoch(trial_id, from_json(result["epoch_row"]))
+        if "partial_row" in result:
+            self._partial[trial_id] = from_json(result["partial_row"])
+        if "trial_row" in result:
+            self._end(trial.trial_id, run, from_json(result["trial_row"]))
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Record a trial that the scheduler stopped before its last epoch."""
+        run = self._searcher.runs.get(trial.trial_id)
+        if run is not None:
+            row = self._partial.get(run.config.trial_id) or describe_config(run.config)
+            self._end(trial.trial_id, run, row | {"status": "pruned", "finished_at": datetime.now(UTC)})
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Record a trial whose process died more often than it may be retried."""
+        run = self._searcher.runs.get(trial.trial_id)
+        if run is None:
+            return
+        row = self._partial.get(run.config.trial_id) or describe_config(run.config)
+        row |= {"status": "failed", "error": self._why(trial, run), "finished_at": datetime.now(UTC)}
+        self._end(trial.trial_id, run, row)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Write what has gathered, and show progress."""
+        if time.monotonic() - self._flushed_at >= FLUSH_S:
+            self.flush()
+            reason = self._stop_when()
+            if reason is not None:
+                self._ledger.stop_reason = reason
+        self._watch(self._progress)
+
+    def flush(self, *, last: bool = False) -> None:
+        """Write all buffered rows. Rows stay buffered, and the search stops, if the folder cannot be written."""
+        self._flushed_at = time.monotonic()
+        if last or self._flushed_at - self._epochs_at >= EPOCHS_FLUSH_S:
+            self._epochs += [row for rows in self._open_epochs.values() for row in rows]
+            self._open_epochs.clear()
+            self._epochs_at = self._flushed_at
+        try:
+            self._append_all()
+        except OSError as error:
+            self._ledger.stop_reason = f"the results cannot be written: {error}"
+            self._progress.trouble = self._ledger.stop_reason
+            return
+        self._flushes += 1
+        if last or self._flushes % COMPACT_EVERY == 0:
+            for table in ("trials", "epochs", "proposals"):
+                self._store.compact(table)
+
+    @property
+    def unwritten(self) -> int:
+        """Rows of ended trials that are not on disk."""
+        return len(self._rows)
+
+    def _append_all(self) -> None:
+        if self._ledger.new_runs:
+            self._store.append("proposals", [run.journal_row(self._experiment) for run in self._ledger.new_runs])
+            self._ledger.new_runs.clear()
+        if self._epochs:
+            self._store.append("epochs", self._epochs)
+            self._epochs = []
+        if self._rows:
+            self._store.append("trials", self._rows)
+            rows, self._rows = self._rows, []
+            for row in rows:
+                self._clean_up(row)
+
+    def _take_epoch(self, trial_id: str, row: dict[str, Any]) -> None:
+        """Buffer an epoch, unless a trial that went on from a checkpoint repeats it."""
+        if row["epoch"] <= self._last_epoch.get(trial_id, 0):
+            return
+        self._last_epoch[trial_id] = row["epoch"]
+        rows = self._open_epochs.setdefault(trial_id, [])
+        rows.append(row | {"trial_id": trial_id, "experiment": self._experiment})
+        self._progress.epoch(trial_id, row["epoch"])
+
+    def _end(self, tune_id: str, run: Run, row: dict[str, Any]) -> None:
+        del self._searcher.runs[tune_id]
+        trial_id = run.config.trial_id
+        self._partial.pop(trial_id, None)
+        self._last_epoch.pop(trial_id, None)
+        self._epochs += self._open_epochs.pop(trial_id, [])
+        row |= {
+            "experiment": self._experiment,
+            "number": run.number,
+            "repeat": run.repeat,
+            "params_json": run.journal_row(self._experiment)["params_json"],
+            "attempts": max(self._attempts.pop(trial_id, 1), row.get("attempts") or 1),
+        }
+        for column in ("epochs_run", "accuracy", "accuracy_val", "loss", "stored_bytes", "stored_parameters"):
+            row.setdefault(column, None)
+        self._rows.append(row)
+        self._ledger.record(run, row)
+        self._progress.ended_row(row)
+
+    def _clean_up(self, row: dict[str, Any]) -> None:
+        """Delete the checkpoint of a trial that is in the tables, and the models that left the frontier."""
+        self._store.folder.delete(running_path(row["trial_id"]))
+        if row["status"] == "failed":
+            self._store.folder.delete(timeout_path(row["trial_id"]))
+        self._keeper.take(row)
+
+    def _why(self, trial: Trial, run: Run) -> str:
+        if self._store.folder.exists(timeout_path(run.config.trial_id)):
+            return "it ran longer than failures.time_limit_s"
+        error = trial.get_pickled_error()
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"its process died: {' '.join(lines)[:400]}" if lines else "its process died"

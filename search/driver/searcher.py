@@ -1,0 +1,38 @@
+"""The ledger as Ray Tune sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from search.driver.ledger import Ledger, Run
+
+
+class LedgerSearcher(Searcher):
+    """Hands runs from the ledger to Tune, at most ``concurrency`` at a time."""
+
+    def __init__(self, ledger: Ledger, concurrency: int) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._concurrency = concurrency
+        self.runs: dict[str, Run] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next run; None while enough are running; FINISHED when there is no other."""
+        if len(self.runs) >= self._concurrency:
+            return None
+        run = self._ledger.next()
+        if run is None:
+            return Searcher.FINISHED
+        self.runs[trial_id] = run
+        return {"trial": run.config.model_dump_json()}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Do nothing: the recorder tells the ledger, with the whole row."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the tables are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing: the tables are the state."""

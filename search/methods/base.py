@@ -1,0 +1,127 @@
+"""What a compression method is given and what it returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.layers import prunable_weights
+from rps_core.budgets import layer_name
+from search.config import TrialConfig
+from search.errors import UserError, unknown_name
+from search.registry import METHODS, resolve
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What a method may use.
+
+    Attributes:
+        config: The trial.
+        build: Makes the model fresh, always with the same initial weights; its argument is the width factor, 1 for
+            the model itself.
+        scoring_batches: Makes class-balanced, normalised training batches on the model's device, for methods that
+            look at data.
+        example_input: One image as a batch, ``(1, C, H, W)``.
+    """
+
+    config: TrialConfig
+    build: Callable[[float], nn.Module]
+    scoring_batches: Callable[[], Sequence[Batch]]
+    example_input: Tensor
+
+
+class Compressed:
+    """A compressed model, ready to train, with its memory and the way it is saved.
+
+    Attributes:
+        model: The model; training needs no call but the usual ones.
+        virtual_size: Number of weights that are compressed, n.
+        stored_parameters: Stored scalars: kept or shared ones, and everything uncompressed.
+        stored_bytes: Bytes of the saved file at float32.
+        rounds: How often the model trains; above 1, :meth:`next_round` prepares each further time.
+    """
+
+    rounds = 1
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        virtual_size: int,
+        stored_parameters: int,
+        stored_bytes: int,
+        save: Callable[[nn.Module, Path], None],
+    ) -> None:
+        self.model = model
+        self.virtual_size = virtual_size
+        self.stored_parameters = stored_parameters
+        self.stored_bytes = stored_bytes
+        self._save = save
+
+    def save(self, path: Path) -> None:
+        """Write the model as compactly as it can be stored."""
+        self._save(self.model, path)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Look at the model after an epoch of the first round (a lottery ticket remembers the rewinding point)."""
+
+    def next_round(self) -> None:
+        """Change the model in place between two rounds."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what must outlive an interruption beside the model's own state."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what :meth:`tensors` returned. The model's state is restored after this."""
+
+
+def compress(bench: Workbench) -> Compressed:
+    """Build and compress the model of a trial.
+
+    Raises:
+        UserError: If the method is unknown, or refuses what the spec asks of it.
+    """
+    config = bench.config
+    check_arguments(config.method, config.args)
+    method = resolve("method", config.method, METHODS)
+    try:
+        result = method(bench, **config.args)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"method {config.method!r}: {error}") from error
+    if not isinstance(result, Compressed):
+        raise UserError(f"method {config.method!r} must return search.methods.Compressed, but got {result!r}")
+    return result
+
+
+def check_arguments(method: str, names: Iterable[str]) -> None:
+    """Refuse further arguments that a method does not take: it takes what its function names by keyword.
+
+    Raises:
+        UserError: If the method is unknown or one of ``names`` is no argument of it.
+    """
+    parameters = list(inspect.signature(resolve("method", method, METHODS)).parameters.values())[1:]
+    allowed = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    for name in names:
+        if name not in allowed and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            problem = unknown_name("argument", name, allowed) if allowed else f"the method takes none, but got {name!r}"
+            raise UserError(f"space.methods.{method}.args: {problem}")
+
+
+def loss_fn(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the mean cross-entropy of a batch, the loss that scores look at."""
+    inputs, labels = batch
+    return functional.cross_entropy(model(inputs), labels)
+
+
+def layer_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each weight that methods compress, by layer, in the order of the model."""
+    return {layer_name(name): tuple(weight.shape) for name, weight in prunable_weights(model).items()}

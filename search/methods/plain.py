@@ -1,0 +1,32 @@
+"""Models without compression: the dense one, and one with fewer channels."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from baselines import save_sparse, small_model, sparse_summary
+from rps_core.budgets import kept_for_ratio
+from search.methods.base import Compressed, Workbench
+
+
+def dense(bench: Workbench) -> Compressed:
+    """The model as it is."""
+    return _plain(bench.build(1.0))
+
+
+def small(bench: Workbench) -> Compressed:
+    """The same architecture with fewer channels: as many parameters as the ratio leaves the model in all."""
+    full = sum(p.numel() for p in bench.build(1.0).parameters())
+    model, _ = small_model(bench.build, kept_for_ratio(full, bench.config.ratio))
+    return _plain(model)
+
+
+def _plain(model: nn.Module) -> Compressed:
+    summary = sparse_summary(model)
+    return Compressed(
+        model,
+        virtual_size=summary.virtual_size,
+        stored_parameters=summary.stored_parameters,
+        stored_bytes=summary.stored_bytes,
+        save=save_sparse,
+    )

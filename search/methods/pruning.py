@@ -1,0 +1,34 @@
+"""Pruning at initialisation: every method of baselines that scores weights once and trains what is left."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from baselines import PruneConfig, prune_, save_sparse, sparse_summary
+from search.methods.base import Compressed, Workbench, loss_fn
+
+
+def prune(bench: Workbench, *, scope: Literal["global", "layer"] = "global", floor: int = 0) -> Compressed:
+    """Prune by the method the trial names. A layer may lose all its weights: that is a result, not an error.
+
+    The arguments are those of :class:`baselines.PruneConfig`.
+    """
+    config = PruneConfig(
+        method=bench.config.method,
+        ratio=bench.config.ratio,
+        scope=scope,
+        floor=floor,
+        budgets=bench.config.budgets or {},
+        seed=bench.config.seed,
+        allow_empty=True,
+    )
+    model = bench.build(1.0)
+    prune_(model, config, loss_fn=loss_fn, batches=bench.scoring_batches(), example_input=bench.example_input)
+    summary = sparse_summary(model)
+    return Compressed(
+        model,
+        virtual_size=summary.virtual_size,
+        stored_parameters=summary.stored_parameters,
+        stored_bytes=summary.stored_bytes,
+        save=save_sparse,
+    )

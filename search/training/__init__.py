@@ -1,0 +1,1 @@
+"""Training one model: device and precision, schedule, the loop, checkpoints, measurements."""

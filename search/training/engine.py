@@ -1,0 +1,73 @@
+"""Where and in which number format a trial computes."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from search.errors import UserError
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Device, precision and memory layout of one trial.
+
+    Attributes:
+        device: Where the model and the data live.
+        autocast: Number format of matrix products and convolutions; ``torch.float32`` turns autocast off.
+        memory_format: Layout of image batches and convolution weights.
+    """
+
+    device: torch.device
+    autocast: torch.dtype
+    memory_format: torch.memory_format
+
+    def forward_context(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context in which the forward pass and the loss are computed."""
+        if self.autocast is torch.float32:
+            return contextlib.nullcontext()
+        # The weight cache of autocast pays only where one weight is used twice in a pass.
+        return torch.autocast(self.device.type, self.autocast, cache_enabled=False)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Move a model to the device and the layout, in place, and return it."""
+        return model.to(device=self.device, memory_format=self.memory_format)
+
+    def describe(self) -> str:
+        """Return the device's name as the results tables store it."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        return f"{name} {str(self.autocast).removeprefix('torch.')}"
+
+
+def choose_engine(model: nn.Module, precision: Literal["auto", "float32", "bfloat16"], *, gpu: bool) -> Engine:
+    """Choose device, precision and layout for a model.
+
+    ``auto`` takes bfloat16 where the device computes in it and the model is a convolutional one: casting costs more
+    than it saves in small fully connected networks on a processor.
+
+    Raises:
+        UserError: If a GPU was given to the trial but torch sees none.
+    """
+    if gpu and not torch.cuda.is_available():
+        raise UserError("resources.gpus gives this trial a GPU, but torch sees none here; write resources.gpus: 0")
+    device = torch.device("cuda") if gpu else torch.device("cpu")
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    if precision == "auto":
+        wanted = computes_bfloat16(device) and (convolutional or device.type == "cuda")
+        dtype = torch.bfloat16 if wanted else torch.float32
+    else:
+        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    layout = torch.channels_last if convolutional else torch.contiguous_format
+    return Engine(device, dtype, layout)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Return whether the device has bfloat16 arithmetic, not merely an emulation of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    supported = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in supported)

@@ -1,0 +1,181 @@
+"""The training loop of one trial: epoch by epoch, seeded by the epoch, so that a resumed trial is the same trial."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from search.data.batches import DeviceSplit, check_batch_size, eval_batches, steps_per_epoch, train_batches
+from search.data.images import ImageData
+from search.spec.schema import TrainSpec
+from search.training.engine import Engine
+from search.training.schedule import lr_factor
+
+# Large enough to keep a device busy, small enough that activations of 32x32 images stay in tens of megabytes.
+EVAL_BATCH_SIZE = 500
+
+
+class DivergedError(Exception):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch did: its number (from 1), mean training loss, validation accuracy, learning rate, time."""
+
+    epoch: int
+    loss: float
+    accuracy_val: float
+    lr: float
+    train_seconds: float
+    eval_seconds: float
+    images: int
+
+
+class Trainer:
+    """Trains a model in place on data that lives on the device.
+
+    Everything random in epoch e (order, augmentation, dropout) is drawn from (seed, e) alone.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: ImageData,
+        train: TrainSpec,
+        *,
+        lr: float,
+        weight_decay: float,
+        seed: int,
+        engine: Engine,
+    ) -> None:
+        self.model = engine.place(model)
+        self.epoch = 0
+        self._data = data
+        self._train = train
+        self._lr = lr
+        self._seed = seed
+        self._engine = engine
+        check_batch_size(train.batch_size, len(data.train))
+        self._split = DeviceSplit.of(data.train, engine.device)
+        self._val = DeviceSplit.of(data.val, engine.device)
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            self._parameters,
+            lr=lr,
+            momentum=train.momentum,
+            nesterov=train.nesterov,
+            weight_decay=weight_decay,
+            fused=True,
+        )
+        self._forward: Callable[[torch.Tensor], torch.Tensor] = torch.compile(model) if train.compile else model
+
+    def run_epoch(self) -> EpochReport:
+        """Train one epoch and evaluate on the validation part.
+
+        Raises:
+            DivergedError: If the loss is no longer finite.
+        """
+        started = time.perf_counter()
+        seed_of_epoch = self._seed * 1_000_003 + self.epoch
+        with torch.random.fork_rng(devices=[self._engine.device] if self._engine.device.type == "cuda" else []):
+            torch.manual_seed(seed_of_epoch)
+            loss, lr = self._train_epoch()
+        trained = time.perf_counter()
+        self.epoch += 1
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss became {loss} in epoch {self.epoch} at lr {lr:.4g}")
+        accuracy, _ = self.evaluate(self._val)
+        ended = time.perf_counter()
+        return EpochReport(self.epoch, loss, accuracy, lr, trained - started, ended - trained, len(self._split))
+
+    def _train_epoch(self) -> tuple[float, float]:
+        """Return the mean loss of the epoch and its last learning rate."""
+        self.model.train()
+        total = torch.zeros((), device=self._engine.device)
+        images = 0
+        steps = steps_per_epoch(len(self._split), self._train.batch_size)
+        lr = self._lr
+        for step, (inputs, labels) in enumerate(self._batches()):
+            lr = self._lr * lr_factor(self._train, self.epoch + step / steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            loss = self._loss(inputs, labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if self._train.grad_clip is not None:
+                nn.utils.clip_grad_norm_(self._parameters, self._train.grad_clip)
+            self.optimizer.step()
+            total += loss.detach() * len(labels)
+            images += len(labels)
+        return (total / images).item(), lr
+
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return train_batches(
+            self._split,
+            batch_size=self._train.batch_size,
+            augment=self._data.augment,
+            mean=self._data.mean,
+            std=self._data.std,
+            seed=self._seed,
+            epoch=self.epoch,
+            memory_format=self._engine.memory_format,
+        )
+
+    def _loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with self._engine.forward_context():
+            logits = self._forward(inputs)
+            return functional.cross_entropy(logits.float(), labels, label_smoothing=self._train.label_smoothing)
+
+    @torch.inference_mode()
+    def evaluate(self, split: DeviceSplit) -> tuple[float, float]:
+        """Return the share of a split's images that the model classifies rightly, and its mean cross-entropy."""
+        self.model.eval()
+        right = torch.zeros((), dtype=torch.int64, device=self._engine.device)
+        loss = torch.zeros((), dtype=torch.float64, device=self._engine.device)
+        batches = eval_batches(
+            split,
+            batch_size=EVAL_BATCH_SIZE,
+            mean=self._data.mean,
+            std=self._data.std,
+            memory_format=self._engine.memory_format,
+        )
+        for inputs, labels in batches:
+            with self._engine.forward_context():
+                logits = self._forward(inputs).float()
+            right += (logits.argmax(dim=1) == labels).sum()
+            loss += functional.cross_entropy(logits, labels, reduction="sum")
+        return right.item() / len(split), loss.item() / len(split)
+
+    def begin_round(self) -> None:
+        """Start anew with the weights the model has now: epoch 0, no momentum."""
+        self.optimizer.state.clear()
+        self.epoch = 0
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return all that is needed to go on: the model's state and the momentum of each trained parameter."""
+        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for index, parameter in enumerate(self._parameters):
+            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if momentum is not None:
+                state[f"momentum.{index}"] = momentum
+        return state
+
+    def restore(self, tensors: dict[str, torch.Tensor], epoch: int) -> None:
+        """Go on from what :meth:`tensors` returned after ``epoch`` epochs."""
+        model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        self.model.load_state_dict(model)
+        self.optimizer.state.clear()
+        for index, parameter in enumerate(self._parameters):
+            momentum = tensors.get(f"momentum.{index}")
+            if momentum is not None:
+                # The layout of the parameter, not only its values: kernels add in the order of the layout.
+                buffer = torch.empty_like(parameter).copy_(momentum.to(parameter.device))
+                self.optimizer.state[parameter]["momentum_buffer"] = buffer
+        self.epoch = epoch

@@ -1,0 +1,245 @@
+"""One trial: build the data's model, compress it, train it, judge it. Knows nothing of Ray, Optuna or Parquet."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from search.config import TrialConfig
+from search.data.batches import DeviceSplit, eval_batches
+from search.data.images import ImageData
+from search.methods import Workbench, compress
+from search.models import build_model
+from search.training import checkpoint, measure
+from search.training.engine import choose_engine
+from search.training.trainer import EpochReport, Trainer
+
+SCORING_IMAGES_PER_CLASS = 10
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """The end of a trial: its row of the trials table and its model's file."""
+
+    row: dict[str, Any]
+    model_file: bytes
+
+
+class Trial:
+    """Trains one configuration epoch by epoch; can be stopped after any epoch and go on in another process.
+
+    Args:
+        config: What to compress how.
+        data: The images, shared between trials and never written to.
+        threads: Processor threads to compute with.
+        gpu: Whether to compute on the GPU.
+        saved: A checkpoint to go on from; None starts from the beginning.
+
+    Raises:
+        UserError: If the model or the method refuse what the spec asks of them.
+        CheckpointError: If ``saved`` is not a whole checkpoint.
+    """
+
+    def __init__(
+        self, config: TrialConfig, data: ImageData, *, threads: int, gpu: bool = False, saved: bytes | None = None
+    ) -> None:
+        began = time.perf_counter()
+        torch.set_num_threads(threads)
+        self.config = config
+        self._data = data
+        probe = self._build(1.0)
+        self.engine = choose_engine(probe, config.train.precision, gpu=gpu)
+        measure.reset_peak_memory(self.engine.device)
+        self._example = torch.zeros(1, *data.shape, device=self.engine.device)
+        self.compressed = compress(
+            Workbench(
+                config,
+                build=lambda width: self._build(width).to(self.engine.device),
+                scoring_batches=self._scoring_batches,
+                example_input=self._example,
+            )
+        )
+        self._trainer = Trainer(
+            self.compressed.model,
+            data,
+            config.train,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            seed=config.seed,
+            engine=self.engine,
+        )
+        self.round = 0
+        self._best: tuple[float, int, dict[str, torch.Tensor]] | None = None
+        self._last: EpochReport | None = None
+        self._facts: dict[str, Any] = {
+            "started_at": datetime.now(UTC).isoformat(),
+            "train_seconds": 0.0,
+            "eval_seconds": 0.0,
+            "setup_seconds": 0.0,
+            "images": 0,
+            "attempts": 1,
+        }
+        if saved is not None:
+            self._restore(saved)
+        self._facts["setup_seconds"] += time.perf_counter() - began
+
+    @property
+    def epochs_run(self) -> int:
+        """Epochs trained so far, over all rounds."""
+        return self.round * self.config.train.epochs + self._trainer.epoch
+
+    @property
+    def done(self) -> bool:
+        """Whether the last epoch of the last round is over."""
+        return self.epochs_run >= self.compressed.rounds * self.config.train.epochs
+
+    def step(self) -> EpochReport:
+        """Train one epoch and return its report; its number counts over all rounds.
+
+        Raises:
+            DivergedError: If the loss is no longer finite.
+        """
+        if self._trainer.epoch == self.config.train.epochs:
+            self.round += 1
+            self._best = None
+            self.compressed.next_round()
+            self._trainer.begin_round()
+        report = self._trainer.run_epoch()
+        if self.round == 0:
+            self.compressed.after_epoch(report.epoch)
+        self._facts["train_seconds"] += report.train_seconds
+        self._facts["eval_seconds"] += report.eval_seconds
+        self._facts["images"] += report.images
+        if self.config.train.epoch_choice == "best_val" and (self._best is None or report.accuracy_val > self._best[0]):
+            self._best = (report.accuracy_val, self.epochs_run, measure.snapshot(self.compressed.model))
+        self._last = report
+        return report
+
+    def finish(self) -> TrialResult:
+        """Judge the model on the test images, once, and return the trial's row and file."""
+        assert self._last is not None, "a trial trains at least one epoch"
+        began = time.perf_counter()
+        accuracy_val = self._last.accuracy_val
+        if self._best is not None:
+            accuracy_val = self._best[0]
+            self.compressed.model.load_state_dict(self._best[2])
+        test = DeviceSplit.of(self._data.test, self.engine.device)
+        accuracy, loss = self._trainer.evaluate(test)
+        flops, latency_ms = measure.flops_and_latency(self.compressed.model, self._example)
+        self._facts["eval_seconds"] += time.perf_counter() - began
+        row = self.partial_row() | {
+            "status": "finished",
+            "accuracy": accuracy,
+            "accuracy_val": accuracy_val,
+            "loss": loss,
+            "flops": flops,
+            "latency_ms": latency_ms,
+            "finished_at": datetime.now(UTC),
+        }
+        return TrialResult(row, self._model_file())
+
+    def partial_row(self) -> dict[str, Any]:
+        """Return the row of the trial as it stands, without what only :meth:`finish` finds out."""
+        facts = self._facts
+        return describe_config(self.config) | {
+            "host": socket.gethostname(),
+            "device": self.engine.describe(),
+            "epochs_run": self.epochs_run,
+            "accuracy_val": self._last.accuracy_val if self._last else None,
+            "virtual_size": self.compressed.virtual_size,
+            "stored_parameters": self.compressed.stored_parameters,
+            "stored_bytes": self.compressed.stored_bytes,
+            "setup_seconds": facts["setup_seconds"],
+            "train_seconds": facts["train_seconds"],
+            "eval_seconds": facts["eval_seconds"],
+            "images_per_second": facts["images"] / max(facts["train_seconds"], 1e-9),
+            "peak_memory_bytes": measure.peak_memory_bytes(self.engine.device),
+            "attempts": facts["attempts"],
+            "started_at": datetime.fromisoformat(facts["started_at"]),
+        }
+
+    def checkpoint(self) -> bytes:
+        """Return all that is needed to go on, in this or another process."""
+        tensors = self._trainer.tensors()
+        tensors |= {f"method.{name}": tensor for name, tensor in self.compressed.tensors().items()}
+        facts = {"trial_id": self.config.trial_id, "round": self.round, "epoch": self._trainer.epoch, **self._facts}
+        if self._last is not None:
+            facts["last"] = vars(self._last)
+        if self._best is not None:
+            facts["best"] = self._best[:2]
+            tensors |= {f"best.{name}": tensor for name, tensor in self._best[2].items()}
+        return checkpoint.to_bytes(tensors, facts)
+
+    def _restore(self, saved: bytes) -> None:
+        tensors, facts = checkpoint.from_bytes(saved)
+        if facts["trial_id"] != self.config.trial_id:
+            raise checkpoint.CheckpointError(f"checkpoint of trial {facts['trial_id']}, not {self.config.trial_id}")
+        self.compressed.restore(_under("method.", tensors))
+        self.round = facts["round"]
+        self._trainer.restore(tensors, facts["epoch"])
+        self._facts |= {name: facts[name] for name in self._facts}
+        self._facts["attempts"] += 1
+        if "last" in facts:
+            self._last = EpochReport(**facts["last"])
+        if "best" in facts:
+            accuracy_val, epoch = facts["best"]
+            self._best = (accuracy_val, epoch, _under("best.", tensors))
+
+    def _build(self, width: float) -> torch.nn.Module:
+        return build_model(
+            self.config.model,
+            data_shape=self._data.shape,
+            classes=self._data.classes,
+            width=width,
+            seed=self.config.seed,
+        )
+
+    def _scoring_batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return one class-balanced batch of training images, drawn by the trial's seed (10 a class)."""
+        labels = self._data.train.labels
+        order = np.random.default_rng(self.config.seed).permutation(len(labels))
+        chosen = np.concatenate(
+            [order[labels[order] == number][:SCORING_IMAGES_PER_CLASS] for number in range(self._data.classes)]
+        )
+        split = DeviceSplit.of(self._data.train.take(chosen), self.engine.device)
+        return list(eval_batches(split, batch_size=len(split), mean=self._data.mean, std=self._data.std))
+
+    def _model_file(self) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.safetensors"
+            self.compressed.save(path)
+            return path.read_bytes()
+
+
+def describe_config(config: TrialConfig) -> dict[str, Any]:
+    """Return the columns of the trials table that the configuration alone determines."""
+    return {
+        "trial_id": config.trial_id,
+        "method": config.method,
+        "model": config.model.name,
+        "dataset": config.data.name,
+        "seed": config.seed,
+        "ratio": config.ratio,
+        "budgets": config.budgets,
+        "lr": config.lr,
+        "weight_decay": config.weight_decay,
+        "config_json": config.model_dump_json(),
+    }
+
+
+def threads_for(cpus: float) -> int:
+    """Return the torch threads of a trial that was given this many CPUs."""
+    return max(1, min(int(cpus), os.cpu_count() or 1))
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
