@@ -5,59 +5,30 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rps_core.budgets import resolve_budgets
 from rps_core.config import RPSConfig
-from rps_core.group import Layer, SharedGroup
+from rps_core.group import Group
+from rps_core.kernels import Layer
 from rps_core.layers import OWNED, Candidate, attach, detach, select
 from rps_core.mappings import Block
-from rps_core.recovery import Fold
+from rps_core.quantize import relative_error
+from rps_core.sharing import (
+    SHARING,
+    SharedArray,
+    Sharing,
+    close_arrays,
+    find_sharing,
+    open_arrays,
+    sharing_of,
+)
 
-SHARING = "_rps_sharing"
 _SEED_STEP = 0x9E3779B97F4A7C15
 _SEEDS = 1 << 63
-
-
-@dataclass
-class Sharing:
-    """What a compressed model knows about its compression.
-
-    Attributes:
-        config: What was asked for.
-        groups: The groups, each with its psi.
-        relative_error: For each layer ``|w - recovered| / |w|``, where psi was projected from trained weights.
-    """
-
-    config: RPSConfig
-    groups: tuple[SharedGroup, ...]
-    relative_error: dict[str, float] | None = None
-
-
-def find_sharing(model: nn.Module) -> tuple[nn.Module, Sharing] | None:
-    """Return the compressed module in ``model`` (itself, or what a wrapper wraps) and its sharing, or None."""
-    for module in model.modules():
-        if SHARING in module.__dict__:
-            return module, module.__dict__[SHARING]
-    return None
-
-
-def sharing_of(model: nn.Module) -> tuple[nn.Module, Sharing]:
-    """Return the compressed module in ``model`` and its sharing.
-
-    Raises:
-        TypeError: If ``model`` is no module.
-        ValueError: If it is not compressed.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, but got {type(model).__name__}")
-    found = find_sharing(model)
-    if found is None:
-        raise ValueError("model must be compressed: call compress_ or project_ on it first")
-    return found
 
 
 def compress_(model: nn.Module, config: RPSConfig) -> nn.Module:
@@ -83,7 +54,8 @@ def compress_(model: nn.Module, config: RPSConfig) -> nn.Module:
     """
     groups, candidates = plan(model, config)
     psis = [draw_psi(group, index, config, candidates) for index, group in enumerate(groups)]
-    return install(model, Sharing(config, groups), psis, candidates)
+    install(model, config, groups, psis, candidates)
+    return model
 
 
 def project_(model: nn.Module, config: RPSConfig) -> nn.Module:
@@ -106,19 +78,16 @@ def project_(model: nn.Module, config: RPSConfig) -> nn.Module:
     groups, candidates = plan(model, config)
     weights = {candidate.name: candidate.parameter.detach() for candidate in candidates}
     psis = [nearest_psi(group, [weights[layer.name] for layer in group.layers]) for group in groups]
-    sharing = Sharing(config, groups, relative_error={})
-    install(model, sharing, psis, candidates)
-    assert sharing.relative_error is not None
-    for group in groups:
-        for index, layer in enumerate(group.layers):
-            with torch.no_grad():
-                weight = weights[layer.name]
-                error = torch.linalg.vector_norm(group.weight(index) - weight)
-            sharing.relative_error[layer.name] = float(error / torch.linalg.vector_norm(weight).clamp_min(1e-30))
+    sharing = install(model, config, groups, psis, candidates)
+    sharing.relative_error = {
+        layer.name: relative_error(weights[layer.name], array.weight(index))
+        for array in sharing.arrays
+        for index, layer in enumerate(array.group.layers)
+    }
     return model
 
 
-def plan(model: nn.Module, config: RPSConfig) -> tuple[tuple[SharedGroup, ...], list[Candidate]]:
+def plan(model: nn.Module, config: RPSConfig) -> tuple[tuple[Group, ...], list[Candidate]]:
     """Return the groups that ``config`` makes of a plain model, without touching it, and the parameters they take.
 
     Raises:
@@ -138,12 +107,11 @@ def plan(model: nn.Module, config: RPSConfig) -> tuple[tuple[SharedGroup, ...], 
     groups = []
     for number, group in enumerate(resolve_budgets(sizes, ratio=config.ratio, budgets=config.budgets)):
         groups.append(
-            SharedGroup(
+            Group(
                 name=group.name,
-                key=f"psi_{number}",
-                layers=make_layers([by_name[name] for name in group.layers], config.init_std),
+                layers=tuple(make_layers([by_name[name] for name in group.layers], config.init_std)),
                 slots=group.kept,
-                mapping=config.mapping,
+                mapping_name=config.mapping,
                 seed=(config.seed + number * _SEED_STEP) % _SEEDS,
                 gradient_scaling=config.gradient_scaling,
             )
@@ -186,7 +154,8 @@ def make_layers(candidates: Sequence[Candidate], init_std: float) -> list[Layer]
     start = 0
     for candidate in candidates:
         block = Block(tuple(candidate.parameter.shape), candidate.table)
-        scale = layer_std(candidate.parameter) / init_std
+        # A float32 value, so that a file can hold it exactly in four bytes.
+        scale = float(np.float32(layer_std(candidate.parameter) / init_std))
         layers.append(Layer(candidate.name, tuple(candidate.owners), block, start, scale))
         start += block.size
     return layers
@@ -201,7 +170,7 @@ def layer_std(weight: Tensor) -> float:
     return 1 / math.sqrt(3 * fan_in)
 
 
-def draw_psi(group: SharedGroup, number: int, config: RPSConfig, candidates: Sequence[Candidate]) -> Tensor:
+def draw_psi(group: Group, number: int, config: RPSConfig, candidates: Sequence[Candidate]) -> Tensor:
     """Return a fresh psi of standard deviation ``init_std`` for group ``number``, on the CPU."""
     generator = torch.Generator().manual_seed((config.seed + number * _SEED_STEP) % _SEEDS)
     names = {layer.name for layer in group.layers}
@@ -224,30 +193,39 @@ def look_uniform(weights: Sequence[Tensor]) -> bool:
     return 2 * uniform > sum(weight.numel() for weight in weights)
 
 
-def nearest_psi(group: SharedGroup, weights: Sequence[Tensor]) -> Tensor:
+def nearest_psi(group: Group, weights: Sequence[Tensor]) -> Tensor:
     """Return the psi whose recovered weights are nearest to ``weights`` in least squares; unused slots are zero."""
-    folded = Fold.apply(group, tuple(range(len(weights))), *(weight.double() for weight in weights))
+    folded = group.kernel(weights[0].device).fold([weight.double() for weight in weights], range(len(weights)))
     _, _, square_sum = group.slot_sums()
     divisor = torch.from_numpy(square_sum).to(folded.device)
     return torch.where(divisor > 0, folded / divisor.clamp_min(1e-300), 0.0)
 
 
-def install(model: nn.Module, sharing: Sharing, psis: Sequence[Tensor], candidates: Sequence[Candidate]) -> nn.Module:
-    """Attach a prepared sharing to a model: nothing in here fails."""
+def install(
+    model: nn.Module,
+    config: RPSConfig,
+    groups: Sequence[Group],
+    psis: Sequence[Tensor],
+    candidates: Sequence[Candidate],
+) -> Sharing:
+    """Attach prepared groups to a model and return what it now carries. Nothing in here can fail."""
     like = candidates[0].parameter
     modules = dict(model.named_modules())
-    sources: dict[str, dict[str, tuple[SharedGroup, int]]] = {}
-    for group in sharing.groups:
-        for index, layer in enumerate(group.layers):
+    arrays = tuple(SharedArray(group, model._parameters, f"psi_{number}") for number, group in enumerate(groups))
+    sources: dict[str, dict[str, tuple[SharedArray, int]]] = {}
+    for array in arrays:
+        for index, layer in enumerate(array.group.layers):
             for path, attribute in layer.owners:
-                sources.setdefault(path, {})[attribute] = (group, index)
+                sources.setdefault(path, {})[attribute] = (array, index)
     for path, attributes in sources.items():
         attach(modules[path], attributes)
-    for group, psi in zip(sharing.groups, psis, strict=True):
-        model.register_parameter(group.key, nn.Parameter(psi.to(device=like.device, dtype=like.dtype)))
-        group.parameters = model._parameters
+    for array, psi in zip(arrays, psis, strict=True):
+        model.register_parameter(array.key, nn.Parameter(psi.to(device=like.device, dtype=like.dtype)))
+    model.register_forward_pre_hook(open_arrays)
+    model.register_forward_hook(close_arrays, always_call=True)
+    sharing = Sharing(config, arrays)
     model.__dict__[SHARING] = sharing
-    return model
+    return sharing
 
 
 def to_dense(model: nn.Module) -> nn.Module:
@@ -266,18 +244,27 @@ def to_dense(model: nn.Module) -> nn.Module:
     sharing_of(model)
     dense = copy.deepcopy(model)
     root, sharing = sharing_of(dense)
-    weights: dict[tuple[int, int], nn.Parameter] = {}
+    weights: dict[tuple[str, int], nn.Parameter] = {}
     for module in list(root.modules()):
-        if OWNED not in module.__dict__:
-            continue
         parameters = {}
-        for attribute, (group, index) in module.__dict__[OWNED].items():
-            place = (id(group), index)
+        for attribute, (array, index) in module.__dict__.get(OWNED, {}).items():
+            place = (array.key, index)
             if place not in weights:
-                weights[place] = nn.Parameter(group.weight(index).detach().clone())
+                weights[place] = nn.Parameter(array.weight(index).detach())
             parameters[attribute] = weights[place]
-        detach(module, parameters)
-    for group in sharing.groups:
-        del root._parameters[group.key]
+        if parameters:
+            detach(module, parameters)
+    for array in sharing.arrays:
+        del root._parameters[array.key]
     del root.__dict__[SHARING]
+    remove_hooks(root)
     return dense
+
+
+def remove_hooks(root: nn.Module) -> None:
+    """Take the forward hooks of a compressed model off."""
+    for number in [number for number, hook in root._forward_pre_hooks.items() if hook is open_arrays]:
+        del root._forward_pre_hooks[number]
+    for number in [number for number, hook in root._forward_hooks.items() if hook is close_arrays]:
+        del root._forward_hooks[number]
+        del root._forward_hooks_always_called[number]

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from rps_core.budgets import check_ratio
 from rps_core.gradient_scaling import check_gradient_scaling
 from rps_core.mappings import mapping_class
-
-PSI_DTYPES = ("float32", "bfloat16", "int8")
+from rps_core.quantize import PSI_DTYPES
 
 
 @dataclass(frozen=True, kw_only=True)

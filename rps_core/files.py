@@ -1,49 +1,85 @@
-"""Compressed models as files: safetensors with psi, the uncompressed tensors, and how to recover the weights."""
+"""Compressed models as files.
+
+A file is a safetensors file with a psi for each group, the layers' scales, and all uncompressed tensors of a dtype
+packed into one: a header entry for each of hundreds of tensors would outweigh a small psi. Its metadata hold the
+version of the format, the configuration, a fingerprint of the architecture and a checksum. No index and no code is
+stored; nothing is unpickled.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
-from rps_core.compress import Sharing, install, plan, sharing_of
+from rps_core.compress import install, plan
 from rps_core.config import RPSConfig
+from rps_core.group import Group
+from rps_core.quantize import pack, relative_error, unpack
+from rps_core.sharing import sharing_of
 
 FORMAT_VERSION = 1
+_KEY = "rps_core"
+_SCALES = "scales"
+_PLAIN = "plain."
 
 
-def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> None:
+@dataclass(frozen=True)
+class SavedFile:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        size_bytes: Its size.
+        psi_error: ``|psi - stored| / |psi|`` of each group, by the group's name; 0 unless ``psi_dtype`` rounds.
+    """
+
+    path: Path
+    size_bytes: int
+    psi_error: dict[str, float]
+
+
+def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SavedFile:
     """Write a compressed model to a file that appears whole or not at all.
 
     Args:
         model: A compressed model, or a wrapper of one.
         path: Where to; an existing file is replaced.
 
+    Returns:
+        What was written, with the error of rounding psi to ``RPSConfig.psi_dtype``.
+
     Raises:
         TypeError: If ``model`` is no module.
-        ValueError: If it is not compressed.
+        ValueError: If it is not compressed, or its state holds something that is no tensor.
+        OSError: If the file cannot be written.
     """
     root, sharing = sharing_of(model)
-    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in root.state_dict().items()}
-    config = {k: v for k, v in vars(sharing.config).items()}
-    metadata = {
-        "rps_core": json.dumps(
-            {
-                "version": FORMAT_VERSION,
-                "config": config,
-                "scales": [[layer.scale for layer in group.layers] for group in sharing.groups],
-            }
-        )
-    }
-    target = Path(path)
-    partial = target.with_name(target.name + ".partial")
-    save_file(tensors, partial, metadata=metadata)
-    os.replace(partial, target)
+    tensors: dict[str, Tensor] = {}
+    errors = {}
+    for array in sharing.arrays:
+        stored = pack(array.psi, sharing.config.psi_dtype)
+        errors[array.group.name] = relative_error(array.psi.cpu(), unpack(stored))
+        tensors |= {_part(array.key, number): tensor for number, tensor in enumerate(stored)}
+    groups = [array.group for array in sharing.arrays]
+    tensors[_SCALES] = torch.tensor([layer.scale for group in groups for layer in group.layers])
+    plain = plain_state(root, {array.key for array in sharing.arrays})
+    for dtype in dict.fromkeys(tensor.dtype for tensor in plain.values()):
+        same = [tensor.detach().cpu().reshape(-1) for tensor in plain.values() if tensor.dtype == dtype]
+        tensors[_PLAIN + str(dtype).removeprefix("torch.")] = torch.cat(same)
+    header = {"version": FORMAT_VERSION, "config": changed_fields(sharing.config), "model": fingerprint(groups, plain)}
+    header["sha256"] = checksum(header, tensors)
+    write_whole(Path(path), tensors, json.dumps(header, separators=(",", ":")))
+    return SavedFile(Path(path), os.path.getsize(path), errors)
 
 
 def load_compressed(path: str | os.PathLike[str], fresh_model: nn.Module) -> nn.Module:
@@ -51,29 +87,173 @@ def load_compressed(path: str | os.PathLike[str], fresh_model: nn.Module) -> nn.
 
     Args:
         path: The file.
-        fresh_model: A plain model of the architecture that was saved; its weights are replaced.
+        fresh_model: A plain model of the architecture and dtype that was saved; its weights are replaced.
 
     Returns:
         ``fresh_model``, compressed.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is no such file, or is for another architecture; the model is then unchanged.
+        TypeError: If ``fresh_model`` is no module.
+        ValueError: If the file is cut short, altered, of a newer version, of something else or for another
+            architecture, or if ``fresh_model`` is compressed; the model is then unchanged.
+        OSError: If the file cannot be read.
+    """
+    header, tensors = read_checked(Path(path))
+    config = read_config(header["config"], path)
+    try:
+        groups, candidates = plan(fresh_model, config)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} must be for the architecture of fresh_model, but sharing it fails: {error}"
+        ) from error
+    shared = {".".join(filter(None, owner)) for candidate in candidates for owner in candidate.owners}
+    plain = plain_state(fresh_model, shared)
+    if header["model"] != fingerprint(groups, plain):
+        raise ValueError(
+            f"{path} must be for the architecture of fresh_model, but the names, shapes or dtypes of its tensors differ"
+        )
+    psis, scales, values = take_apart(path, tensors, groups, plain, config.psi_dtype)
+    layers = iter(scales)
+    groups = tuple(
+        replace(group, layers=tuple(replace(layer, scale=next(layers)) for layer in group.layers)) for group in groups
+    )
+    install(fresh_model, config, groups, psis, candidates)
+    with torch.no_grad():
+        for name, tensor in plain.items():
+            tensor.copy_(values[name])
+    return fresh_model
+
+
+def plain_state(model: nn.Module, shared: set[str]) -> dict[str, Tensor]:
+    """Return the tensors of a model's state but those named ``shared``; a tensor with two names comes once.
+
+    Raises:
+        ValueError: If the state holds something that is no tensor.
+    """
+    state: dict[str, Tensor] = {}
+    seen = set()
+    for name, value in model.state_dict(keep_vars=True).items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"a model's state must hold tensors, but {name!r} is a {type(value).__name__}")
+        if name not in shared and id(value) not in seen:
+            seen.add(id(value))
+            state[name] = value
+    return state
+
+
+def fingerprint(groups: Sequence[Group], plain: dict[str, Tensor]) -> str:
+    """Return a hash of the names and shapes of all tensors, and of the dtypes of the uncompressed ones."""
+    layers = [[(layer.name, layer.block.shape, layer.block.table) for layer in group.layers] for group in groups]
+    rest = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in plain.items()]
+    return hashlib.sha256(json.dumps([layers, rest]).encode()).hexdigest()[:16]
+
+
+def checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Return a hash of everything in a file."""
+    digest = hashlib.sha256(json.dumps({**header, "sha256": ""}, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def changed_fields(config: RPSConfig) -> dict[str, Any]:
+    """Return the fields of a configuration that are not at their defaults."""
+    changed = {}
+    for field in fields(config):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if getattr(config, field.name) != default:
+            changed[field.name] = getattr(config, field.name)
+    return changed
+
+
+def write_whole(path: Path, tensors: dict[str, Tensor], metadata: str) -> None:
+    """Write a safetensors file under another name first, and give it its own when it is whole."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial, metadata={_KEY: metadata})
+        os.replace(partial, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_checked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the header and the tensors of a file, which are what was written.
+
+    Raises:
+        ValueError: If they are not.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except SafetensorError as error:
-        raise ValueError(f"{path} must be a whole safetensors file, but it is not: {error}") from error
-    if "rps_core" not in metadata:
-        raise ValueError(f"{path} must be a file that save_compressed wrote, but it has no rps_core metadata")
-    header = json.loads(metadata["rps_core"])
-    config = RPSConfig(**header["config"])
-    groups, candidates = plan(fresh_model, config)
-    for group, scales in zip(groups, header["scales"], strict=True):
-        group.rescale(scales)
-    sharing = Sharing(config, groups)
-    install(fresh_model, sharing, [torch.zeros(group.slots) for group in groups], candidates)
-    fresh_model.load_state_dict(tensors)
-    return fresh_model
+        raise ValueError(f"{path} must be a whole safetensors file, but it is cut short or altered: {error}") from error
+    try:
+        header = json.loads(metadata[_KEY])
+        version = header["version"]
+        known = {"version": int, "config": dict, "model": str, "sha256": str}
+        well_formed = all(type(header[name]) is kind for name, kind in known.items())
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} must be a file of save_compressed, but its metadata are not") from error
+    if type(version) is int and version > FORMAT_VERSION:
+        raise ValueError(f"{path} has format {version}, but this rps_core reads up to {FORMAT_VERSION}: update it")
+    if not well_formed or header["sha256"] != checksum(header, tensors):
+        raise ValueError(f"{path} must be as save_compressed wrote it, but it was altered: its checksum differs")
+    return header, tensors
+
+
+def read_config(values: dict[str, Any], path: str | os.PathLike[str]) -> RPSConfig:
+    """Return the configuration a file names.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        return RPSConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} must hold a valid configuration, but: {error}") from error
+
+
+def take_apart(
+    path: str | os.PathLike[str],
+    tensors: dict[str, Tensor],
+    groups: Sequence[Group],
+    plain: dict[str, Tensor],
+    psi_dtype: str,
+) -> tuple[list[Tensor], list[float], dict[str, Tensor]]:
+    """Return each group's psi, each layer's scale and each uncompressed tensor of a file.
+
+    Raises:
+        ValueError: If one is missing or has another size or dtype than the model asks for.
+    """
+    taken = dict(tensors)
+
+    def take(name: str, size: int, dtype: torch.dtype) -> Tensor:
+        tensor = taken.pop(name, None)
+        if tensor is None or tensor.shape != (size,) or tensor.dtype != dtype:
+            raise ValueError(f"{path} must hold {name!r} with {size} entries of {dtype}, but it does not")
+        return tensor
+
+    psis = []
+    for number, group in enumerate(groups):
+        like = pack(torch.zeros(group.slots), psi_dtype)
+        stored = tuple(take(_part(f"psi_{number}", i), part.numel(), part.dtype) for i, part in enumerate(like))
+        psis.append(unpack(stored))
+    scales = take(_SCALES, sum(len(group.layers) for group in groups), torch.float32).tolist()
+    values: dict[str, Tensor] = {}
+    for dtype in dict.fromkeys(tensor.dtype for tensor in plain.values()):
+        same = {name: tensor for name, tensor in plain.items() if tensor.dtype == dtype}
+        sizes = [tensor.numel() for tensor in same.values()]
+        flat = take(_PLAIN + str(dtype).removeprefix("torch."), sum(sizes), dtype)
+        parts = zip(same.items(), flat.split(sizes), strict=True)
+        values |= {name: part.view(tensor.shape) for (name, tensor), part in parts}
+    if taken:
+        raise ValueError(f"{path} must hold nothing else, but has {sorted(taken)}")
+    return psis, scales, values
+
+
+def _part(key: str, number: int) -> str:
+    return key if number == 0 else f"{key}.{number}"

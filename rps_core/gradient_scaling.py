@@ -50,8 +50,8 @@ def gradient_scaler(
     load: npt.NDArray[np.int64],
     scale_sum: npt.NDArray[np.float64],
     square_sum: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64] | None:
-    """Return Gamma, ``(slots,)``, or None where it is 1 everywhere.
+) -> npt.NDArray[np.float64]:
+    """Return Gamma, ``(slots,)``.
 
     Args:
         name: One of the module's four.
@@ -64,10 +64,8 @@ def gradient_scaler(
     """
     check_gradient_scaling(name)
     if name == "none":
-        return None
+        return np.ones(len(load))
     uses = np.maximum(load, 1).astype(np.float64)
-    if name == "effective_update":
-        scaler = scale_sum**2 / uses
-    else:
-        scaler = square_sum / uses ** (_load_power(name) or 0.0)
+    power = _load_power(name) or 0.0
+    scaler = scale_sum**2 / uses if name == "effective_update" else square_sum / uses**power
     return np.where(load > 0, scaler, 1.0)

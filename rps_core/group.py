@@ -1,142 +1,112 @@
-"""One psi and the layers that read it."""
+"""A group of layers that read one psi: how their weights follow from it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+import json
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rps_core.gradient_scaling import gradient_scaler
+from rps_core.kernels import Kernel, Layer, make_kernel
 from rps_core.mappings import Block, SlotMapping, mapping_class
-from rps_core.recovery import Recover, signed_runs
+
+_COUNT_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A compressed tensor.
+class Group:
+    """Everything about a group but psi: plain data, and what follows from it, which copies and files leave out.
 
     Attributes:
         name: Its name in the vocabulary of budgets.
-        owners: Every (module path, attribute) that holds it; more than one where weights are tied.
-        block: Its shape, as the mapping sees it.
-        start: First virtual weight.
-        scale: lambda, what its weights are multiplied by.
-    """
-
-    name: str
-    owners: tuple[tuple[str, str], ...]
-    block: Block
-    start: int
-    scale: float
-
-    @property
-    def stop(self) -> int:
-        """One past its last virtual weight."""
-        return self.start + self.block.size
-
-
-class SharedGroup:
-    """The layers that read one psi.
-
-    psi itself is a parameter of the compressed model; the group reads it from the model's own table of parameters,
-    so that whatever replaces it there (``functional_call``, ``.to``) is what the layers see. Everything else here
-    is plain data; what can be computed from it is left out of copies and files.
-
-    Attributes:
-        parameters: The table of parameters psi is registered in.
-        key: psi's name in it.
-        name: The group's name in the vocabulary of budgets.
         layers: The layers, in virtual order.
-        mapping: h and g.
+        slots: Number of slots, m.
+        mapping_name: Name of the mapping.
+        seed: Seed of the mapping.
         gradient_scaling: Name of the gradient scaler.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        key: str,
-        layers: Sequence[Layer],
-        slots: int,
-        mapping: str,
-        seed: int,
-        gradient_scaling: str,
-    ) -> None:
-        self.parameters: dict[str, nn.Parameter | None] = {}
-        self.key = key
-        self.name = name
-        self.layers = tuple(layers)
-        self.gradient_scaling = gradient_scaling
-        self.mapping: SlotMapping = mapping_class(mapping).build([la.block for la in self.layers], slots, seed)
-
-    @property
-    def psi(self) -> Tensor:
-        """The shared array, ``(slots,)``."""
-        psi = self.parameters[self.key]
-        assert psi is not None
-        return psi
+    name: str
+    layers: tuple[Layer, ...]
+    slots: int
+    mapping_name: str
+    seed: int
+    gradient_scaling: str
 
     @property
     def virtual_size(self) -> int:
         """Number of virtual weights, n."""
-        return self.mapping.virtual_size
-
-    @property
-    def slots(self) -> int:
-        """Number of slots, m."""
-        return self.mapping.slots
-
-    def weight(self, index: int) -> Tensor:
-        """Return layer ``index``'s weights, recovered from psi: ``lambda * g * psi[h]`` in the layer's shape."""
-        (weight,) = Recover.apply(self.psi, self, (index,))
-        return weight
+        return self.layers[-1].stop
 
     @cached_property
-    def runs(self) -> tuple[Any, ...]:
-        """Runs of each layer."""
-        return tuple(signed_runs(self.mapping, la.start, la.stop) for la in self.layers)
+    def mapping(self) -> SlotMapping:
+        """h and g."""
+        return mapping_class(self.mapping_name).build([la.block for la in self.layers], self.slots, self.seed)
+
+    def kernel(self, device: torch.device) -> Kernel:
+        """Return the kernel for ``device``, made once."""
+        if device not in self._kernels:
+            self._kernels[device] = make_kernel(self.mapping, self.layers, device)
+        return self._kernels[device]
+
+    def unscale(self, psi: Tensor) -> Tensor:
+        """Return ``psi / Gamma``."""
+        if self.gradient_scaling == "none":
+            return psi
+        place = (psi.device, psi.dtype)
+        if place not in self._scalers:
+            # Divided in double precision first: psi's dtype may not hold the range of Gamma, but that of 1 / Gamma.
+            self._scalers[place] = torch.from_numpy(1 / self.scaler).to(device=psi.device, dtype=psi.dtype)
+        return psi * self._scalers[place]
 
     @cached_property
-    def scaler(self) -> npt.NDArray[np.float64] | None:
-        """Gamma, ``(slots,)``, or None where it is 1 everywhere."""
-        uses, scale_sum, square_sum = self.slot_sums()
-        return gradient_scaler(self.gradient_scaling, uses, scale_sum, square_sum)
+    def scaler(self) -> npt.NDArray[np.float64]:
+        """Gamma, ``(slots,)``."""
+        return gradient_scaler(self.gradient_scaling, *self.slot_sums())
 
     def slot_sums(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return for each slot the number of its weights, the sum of their lambda and of their lambda squared."""
+        """Return for each slot the number of its weights, the sum of their lambda and that of their lambda squared."""
         uses = np.zeros(self.slots, dtype=np.int64)
         scale_sum, square_sum = np.zeros(self.slots), np.zeros(self.slots)
         for layer in self.layers:
-            count = np.zeros(self.slots, dtype=np.int64)
-            for start in range(layer.start, layer.stop, 1 << 20):
-                part = self.mapping.slots_of(start, min(start + (1 << 20), layer.stop))
-                count += np.bincount(part, minlength=self.slots)
-            uses += count
-            scale_sum += layer.scale * count
-            square_sum += layer.scale**2 * count
+            for start in range(layer.start, layer.stop, _COUNT_AT_ONCE):
+                part = self.mapping.slots_of(start, min(start + _COUNT_AT_ONCE, layer.stop))
+                count = np.bincount(part, minlength=self.slots)
+                uses += count
+                scale_sum += layer.scale * count
+                square_sum += layer.scale**2 * count
         return uses, scale_sum, square_sum
 
-    def constant(self, key: str, like: Tensor) -> Tensor | None:
-        """Return the sign pattern or the scaler as a tensor of ``like``'s dtype and device, made once for each."""
-        cache: dict[Any, Tensor] = self.__dict__.setdefault("_constants", {})
-        place = (key, like.device, like.dtype)
-        if place not in cache:
-            values = self.mapping.pattern if key == "pattern" else self.scaler  # type: ignore[attr-defined]
-            if values is None:
-                return None
-            cache[place] = torch.from_numpy(np.asarray(values)).to(device=like.device, dtype=like.dtype)
-        return cache[place]
+    @cached_property
+    def spec(self) -> str:
+        """The group as text, for operators in a captured graph."""
+        layers = [(layer.block.shape, layer.block.table, layer.scale) for layer in self.layers]
+        return json.dumps([self.slots, self.mapping_name, self.seed, self.gradient_scaling, layers])
 
-    def rescale(self, scales: Sequence[float]) -> None:
-        """Replace the layers' scales, before first use."""
-        self.layers = tuple(replace(la, scale=s) for la, s in zip(self.layers, scales, strict=True))
+    @cached_property
+    def _kernels(self) -> dict[torch.device, Kernel]:
+        return {}
+
+    @cached_property
+    def _scalers(self) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+        return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("parameters", "key", "name", "layers", "gradient_scaling", "mapping")
-        return {name: self.__dict__[name] for name in kept}
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+
+@lru_cache(maxsize=64)
+def group_from_spec(spec: str) -> Group:
+    """Return the group that :attr:`Group.spec` describes, without names and owners."""
+    slots, mapping, seed, gradient_scaling, described = json.loads(spec)
+    layers: list[Layer] = []
+    for shape, table, scale in described:
+        start = layers[-1].stop if layers else 0
+        layers.append(Layer("", (), Block(tuple(shape), table), start, scale))
+    return Group("", tuple(layers), slots, mapping, seed, gradient_scaling)

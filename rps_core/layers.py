@@ -86,15 +86,15 @@ def select(model: nn.Module, include: Sequence[str] | None, exclude: Sequence[st
 
 def _reader(attribute: str) -> property:
     def read(self: nn.Module) -> Tensor:
-        group, index = self.__dict__[OWNED][attribute]
-        return group.weight(index)
+        array, index = self.__dict__[OWNED][attribute]
+        return array.weight(index)
 
     return property(read, doc="The weights, recovered from psi at each access.")
 
 
 @cache
-def sharing_class(base: type[nn.Module], attributes: tuple[str, ...]) -> type[nn.Module]:
-    """Return the subclass of ``base`` whose ``attributes`` are recovered from psi; the same one for equal arguments."""
+def sharing_class(base: type[Any], attributes: tuple[str, ...]) -> type[nn.Module]:
+    """Return the subclass of ``base`` whose ``attributes`` are recovered from psi; one for equal arguments."""
 
     def reduce(self: nn.Module, protocol: Any) -> Any:
         return _new, (base, attributes), self.__getstate__()
@@ -105,16 +105,16 @@ def sharing_class(base: type[nn.Module], attributes: tuple[str, ...]) -> type[nn
 
 
 def _new(base: type[nn.Module], attributes: tuple[str, ...]) -> nn.Module:
-    cls = sharing_class(base, attributes)
+    cls = sharing_class(base, attributes)  # type: ignore[arg-type] # mypy takes the class for its instances
     return cls.__new__(cls)
 
 
 def attach(module: nn.Module, sources: dict[str, tuple[Any, int]]) -> None:
-    """Make a module recover its parameters ``sources``, each from (group, index of the layer), instead of holding them."""
+    """Make a module recover its parameters ``sources``, each from (group, index of the layer), not hold them."""
     for attribute in sources:
         del module._parameters[attribute]
     module.__dict__[OWNED] = sources
-    module.__class__ = sharing_class(type(module), tuple(sources))
+    module.__class__ = sharing_class(type(module), tuple(sources))  # type: ignore[arg-type] # as above
 
 
 def detach(module: nn.Module, parameters: dict[str, nn.Parameter]) -> None:

@@ -1,111 +1,124 @@
-"""Weight recovery and its transpose, as one differentiable operation."""
+"""Weight recovery as one differentiable operation.
+
+``w = R psi`` with R of one non-zero, ``lambda * g``, in each row. The gradient of psi is ``(R^T grad) / Gamma``:
+the gradient scaler is part of backward. Both directions are :class:`torch.autograd.Function` pairs, so that
+``torch.func`` transforms and double backward work; while a graph is being captured (``torch.compile``,
+``torch.export``) they are custom operators, ``rps_core::recover`` and ``rps_core::fold``, that stay whole.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rps_core.mappings import RandomFold, SlotMapping
-
-if TYPE_CHECKING:
-    from rps_core.group import SharedGroup
+from rps_core.group import Group, group_from_spec
 
 
-def signed_runs(mapping: SlotMapping, start: int, stop: int) -> Any:
-    """Return what the kernels need to know about a range of virtual weights."""
-    assert isinstance(mapping, RandomFold)
-    return tuple(run._replace(start=run.start - start) for run in mapping.runs(start, stop))
-
-
-def recover(psi: Tensor, group: SharedGroup, index: int) -> Tensor:
-    """Return the weights of a layer, ``(*batch, *shape)``, from psi, ``(*batch, slots)``."""
-    layer = group.layers[index]
-    pattern = group.constant("pattern", psi)
-    out = psi.new_empty((*psi.shape[:-1], layer.block.size))
-    zero = psi.new_zeros(())
-    for start, slot, phase, length, sign in group.runs[index]:
-        torch.addcmul(
-            zero,
-            psi[..., slot : slot + length],
-            pattern[phase : phase + length],
-            value=sign * layer.scale,
-            out=out[..., start : start + length],
-        )
-    return out.view(*psi.shape[:-1], *layer.block.shape)
-
-
-def fold_(out: Tensor, weights: Tensor, group: SharedGroup, index: int) -> None:
-    """Add the transpose of :func:`recover`, applied to ``weights``, to ``out``, ``(*batch, slots)``."""
-    layer = group.layers[index]
-    pattern = group.constant("pattern", out)
-    flat = weights.reshape(*out.shape[:-1], layer.block.size)
-    for start, slot, phase, length, sign in group.runs[index]:
-        out[..., slot : slot + length].addcmul_(
-            flat[..., start : start + length], pattern[phase : phase + length], value=sign * layer.scale
-        )
+def recover(psi: Tensor, group: Group, indices: tuple[int, ...]) -> Sequence[Tensor]:
+    """Return the weights of the layers ``indices``, each in its shape, from psi, ``(slots,)``."""
+    if torch.compiler.is_compiling():
+        return torch.ops.rps_core.recover(psi, group.spec, list(indices), False)
+    return Recover.apply(psi, group, indices, False)
 
 
 class Recover(torch.autograd.Function):
-    """psi -> weights of some layers of a group; its gradient is divided by the gradient scaler."""
+    """psi -> weights of some layers of a group."""
 
     @staticmethod
-    def forward(psi: Tensor, group: SharedGroup, indices: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Return the weights of the layers ``indices``."""
-        return tuple(recover(psi, group, index) for index in indices)
+    def forward(psi: Tensor, group: Group, indices: tuple[int, ...], scaled: bool) -> tuple[Tensor, ...]:
+        """Return ``R psi``, or ``R (psi / Gamma)`` where ``scaled``."""
+        return tuple(group.kernel(psi.device).recover(group.unscale(psi) if scaled else psi, indices))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what backward needs: no tensor."""
-        _, ctx.group, ctx.indices = inputs
+        _, ctx.group, ctx.indices, _ = inputs
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None, None]:
-        """Return ``R^T grads / Gamma``."""
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        """Return ``(R^T grads) / Gamma``."""
         given = [(i, g) for i, g in zip(ctx.indices, grads, strict=True) if g is not None]
         if not given:
-            return None, None, None
-        grad = Fold.apply(ctx.group, tuple(i for i, _ in given), *(g for _, g in given))
-        scaler = ctx.group.constant("scaler", grad)
-        return grad if scaler is None else grad / scaler, None, None
+            return None, None, None, None
+        return Fold.apply(ctx.group, tuple(i for i, _ in given), True, *(g for _, g in given)), None, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], psi: Tensor, group: SharedGroup, indices: Any) -> Any:
-        """Recover from a batch of psi."""
-        batched = psi.movedim(in_dims[0], 0)
-        return Recover.apply(batched, group, indices), (0,) * len(indices)
+    def vmap(info: Any, in_dims: Any, psi: Tensor, group: Any, indices: Any, scaled: bool) -> Any:
+        """Recover from each psi of a batch."""
+        each = [Recover.apply(one, group, indices, scaled) for one in psi.unbind(in_dims[0])]
+        return tuple(torch.stack(weights) for weights in zip(*each, strict=True)), (0,) * len(indices)
 
 
 class Fold(torch.autograd.Function):
     """The transpose: weights of some layers -> psi."""
 
     @staticmethod
-    def forward(group: SharedGroup, indices: tuple[int, ...], *weights: Tensor) -> Tensor:
-        """Return ``R^T weights``, ``(*batch, slots)``."""
-        batch = weights[0].shape[: weights[0].dim() - len(group.layers[indices[0]].block.shape)]
-        out = weights[0].new_zeros((*batch, group.slots))
-        for index, weight in zip(indices, weights, strict=True):
-            fold_(out, weight, group, index)
-        return out
+    def forward(group: Group, indices: tuple[int, ...], scaled: bool, *weights: Tensor) -> Tensor:
+        """Return ``R^T weights``, divided by Gamma where ``scaled``, ``(slots,)``."""
+        psi = group.kernel(weights[0].device).fold(weights, indices)
+        return group.unscale(psi) if scaled else psi
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep what backward needs: no tensor."""
-        ctx.group, ctx.indices = inputs[:2]
+        ctx.group, ctx.indices, ctx.scaled = inputs[:3]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        """Return the weights that the gradient makes, taken as a psi."""
-        return None, None, *Recover.apply(grad, ctx.group, ctx.indices)
+        """Return what the weights get: the true transpose of forward."""
+        return None, None, None, *Recover.apply(grad, ctx.group, ctx.indices, ctx.scaled)
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, group: SharedGroup, indices: Any, *weights: Tensor) -> Any:
-        """Fold a batch of weights."""
-        dims = in_dims[2:]
-        batched = (
-            w.expand(info.batch_size, *w.shape) if d is None else w.movedim(d, 0)
-            for w, d in zip(weights, dims, strict=True)
-        )
-        return Fold.apply(group, indices, *batched), 0
+    def vmap(info: Any, in_dims: Any, group: Any, indices: Any, scaled: bool, *weights: Tensor) -> Any:
+        """Fold each weight of a batch."""
+        split = [
+            [weight] * info.batch_size if dim is None else weight.unbind(dim)
+            for weight, dim in zip(weights, in_dims[3:], strict=True)
+        ]
+        return torch.stack([Fold.apply(group, indices, scaled, *each) for each in zip(*split, strict=True)]), 0
+
+
+@torch.library.custom_op(
+    "rps_core::recover",
+    mutates_args=(),
+    schema="(Tensor psi, str spec, int[] indices, bool scaled) -> Tensor[]",
+)
+def _recover_op(psi: Tensor, spec: str, indices: Sequence[int], scaled: bool) -> list[Tensor]:
+    return list(Recover.forward(psi, group_from_spec(spec), tuple(indices), scaled))
+
+
+@torch.library.custom_op(
+    "rps_core::fold",
+    mutates_args=(),
+    schema="(Tensor[] weights, str spec, int[] indices, bool scaled) -> Tensor",
+)
+def _fold_op(weights: Sequence[Tensor], spec: str, indices: Sequence[int], scaled: bool) -> Tensor:
+    return Fold.forward(group_from_spec(spec), tuple(indices), scaled, *weights)
+
+
+@_recover_op.register_fake
+def _recover_fake(psi: Tensor, spec: str, indices: Sequence[int], scaled: bool) -> list[Tensor]:
+    return [psi.new_empty(group_from_spec(spec).layers[index].block.shape) for index in indices]
+
+
+@_fold_op.register_fake
+def _fold_fake(weights: Sequence[Tensor], spec: str, indices: Sequence[int], scaled: bool) -> Tensor:
+    return weights[0].new_empty(group_from_spec(spec).slots)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    _, ctx.spec, ctx.indices, ctx.scaled = inputs
+
+
+def _recover_backward(ctx: Any, grads: Sequence[Tensor | None]) -> Any:
+    given = [(i, g) for i, g in zip(ctx.indices, grads, strict=True) if g is not None]
+    if not given:
+        return None, None, None, None
+    return torch.ops.rps_core.fold([g for _, g in given], ctx.spec, [i for i, _ in given], True), None, None, None
+
+
+_recover_op.register_autograd(_recover_backward, setup_context=_keep)

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from rps_core.compress import sharing_of
-
-_BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0 + 4 / 256}
+from rps_core.quantize import psi_bytes
+from rps_core.sharing import sharing_of
 
 
 class GroupSummary(NamedTuple):
@@ -64,26 +63,25 @@ def compression_summary(model: nn.Module) -> CompressionSummary:
         ValueError: If it is not compressed.
     """
     root, sharing = sharing_of(model)
-    keys = {group.key for group in sharing.groups}
+    groups = [array.group for array in sharing.arrays]
+    keys = {array.key for array in sharing.arrays}
     parameters = {name: p for name, p in root.named_parameters() if name not in keys}
     persistent = root.state_dict().keys()
     buffers = [b for name, b in root.named_buffers() if name in persistent]
     plain = [*parameters.values(), *buffers]
-    size = sum(group.virtual_size for group in sharing.groups)
-    slots = sum(group.slots for group in sharing.groups)
-    layers = sum(len(group.layers) for group in sharing.groups)
-    psi_bytes = sum(round(group.slots * _BYTES[sharing.config.psi_dtype]) for group in sharing.groups)
+    size = sum(group.virtual_size for group in groups)
+    slots = sum(group.slots for group in groups)
+    layers = sum(len(group.layers) for group in groups)
+    array_bytes = sum(psi_bytes(group.slots, sharing.config.psi_dtype) for group in groups)
     return CompressionSummary(
         virtual_size=size,
         slots=slots,
         ratio=size / slots,
         stored_parameters=slots + sum(p.numel() for p in parameters.values()),
-        stored_bytes=psi_bytes
+        stored_bytes=array_bytes
         + 4 * layers
         + 8
         + sum(t.numel() * (4 if t.is_floating_point() else t.element_size()) for t in plain),
-        groups=tuple(
-            GroupSummary(g.name, tuple(la.name for la in g.layers), g.virtual_size, g.slots) for g in sharing.groups
-        ),
+        groups=tuple(GroupSummary(g.name, tuple(la.name for la in g.layers), g.virtual_size, g.slots) for g in groups),
         relative_error=sharing.relative_error,
     )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 
 from rps_core.mappings.base import Block, SlotMapping, cache_lines, load
+from rps_core.mappings.hashed_net import HashedNet
 from rps_core.mappings.random_fold import RandomFold
+from rps_core.mappings.roast import Roast
+from rps_core.mappings.robe_z import RobeZ
 
-MAPPINGS: dict[str, type[SlotMapping]] = {mapping.name: mapping for mapping in (RandomFold,)}
+MAPPINGS: dict[str, type[SlotMapping]] = {mapping.name: mapping for mapping in (RandomFold, Roast, RobeZ, HashedNet)}
 
 
 def mapping_class(name: str) -> type[SlotMapping]:

@@ -37,14 +37,20 @@ class SlotMapping(Protocol):
     Attributes:
         name: Key in the registry.
         needs_index: Whether recovering the weights takes an index of one entry a weight.
-        virtual_size: Number of virtual weights, n.
-        slots: Number of slots, m.
     """
 
     name: ClassVar[str]
     needs_index: ClassVar[bool]
-    virtual_size: int
-    slots: int
+
+    @property
+    def virtual_size(self) -> int:
+        """Number of virtual weights, n."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """Number of slots, m."""
+        ...
 
     @classmethod
     def build(cls, blocks: Sequence[Block], slots: int, seed: int) -> SlotMapping:

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from rps_core.hashing import hash_below, hash_sign
 from rps_core.mappings.base import Block
 
-SIGN_PERIOD = 1 << 16
-"""Longest sign pattern: 256 KiB in float32, so that it stays in a core's second-level cache."""
+SIGN_PERIOD = 1 << 17
+"""Longest sign pattern: 512 KiB in float32, so that it stays in the caches of a core. Part of the file format."""
 
-_OFFSETS, _PATTERN, _PHASES, _BLOCK_SIGNS = range(4)
+_OFFSETS, _PATTERN, _FLIPS = range(3)
 
 
 class Run(NamedTuple):
@@ -25,14 +25,14 @@ class Run(NamedTuple):
     Attributes:
         start: First virtual weight.
         slot: Slot of the first weight.
-        phase: Entry of the sign pattern of the first weight.
+        entry: Entry of the sign pattern of the first weight.
         length: Number of weights.
         sign: -1 or +1, multiplies the pattern.
     """
 
     start: int
     slot: int
-    phase: int
+    entry: int
     length: int
     sign: int
 
@@ -41,15 +41,15 @@ class Run(NamedTuple):
 class RandomFold:
     """``h(i) = (offset[i // m] + i mod m) mod m``: partition ``i // m`` is a rotation of psi.
 
-    The sign of position ``t = i mod m`` of partition k is a pattern of P = min(m, 65536) random signs, shifted by a
-    random phase of the partition and flipped by one more random sign for each block of P:
-    ``g(i) = flip[k, (t + phase[k]) // P] * pattern[(t + phase[k]) mod P]``. Signs of weights that share a slot are
-    pairwise independent given distinct phases, and nothing longer than P is kept for them.
+    The sign of position ``t = i mod m`` of partition k is an entry of a pattern of P = min(m, 131072) random signs,
+    flipped by one more random sign for each partition and block of P: ``g(i) = flip[k, t // P] * pattern[t mod P]``.
+    The weights that meet in a slot come from different partitions, where random rotations bring different entries
+    of the pattern together, so their signs are pairwise independent, and nothing longer than P is kept for them.
 
     Attributes:
         virtual_size: n.
         slots: m, ``1 <= m <= n``.
-        seed: Seed of all hashes.
+        seed: Seed of all hashes, in [0, 2**63).
     """
 
     virtual_size: int
@@ -74,24 +74,26 @@ class RandomFold:
         """Number of partitions, ceil(n / m); the last may be short."""
         return -(-self.virtual_size // self.slots)
 
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of the sign pattern in a partition, ceil(m / P); the last may be short."""
+        return -(-self.slots // self.period)
+
     @cached_property
     def offsets(self) -> npt.NDArray[np.int64]:
         """Rotation of each partition, ``(partitions,)``."""
         return hash_below(self.slots, self.seed, _OFFSETS, np.arange(self.partitions))
 
     @cached_property
-    def phases(self) -> npt.NDArray[np.int64]:
-        """Shift of the sign pattern in each partition, ``(partitions,)``."""
-        return hash_below(self.period, self.seed, _PHASES, np.arange(self.partitions))
-
-    @cached_property
     def pattern(self) -> npt.NDArray[np.int8]:
         """Sign pattern, ``(period,)``."""
         return hash_sign(self.seed, _PATTERN, np.arange(self.period))
 
-    def _flips(self, partition: npt.NDArray[np.int64], block: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-        blocks_per_partition = self.slots // self.period + 2
-        return hash_sign(self.seed, _BLOCK_SIGNS, partition * blocks_per_partition + block)
+    @cached_property
+    def flips(self) -> npt.NDArray[np.int8]:
+        """Sign of each block of each partition, ``(partitions, blocks)``: about n / P entries."""
+        count = self.partitions * self.blocks
+        return hash_sign(self.seed, _FLIPS, np.arange(count)).reshape(self.partitions, self.blocks)
 
     def slots_of(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Return the slot of each virtual weight of ``range(start, stop)``."""
@@ -101,20 +103,19 @@ class RandomFold:
     def signs_of(self, start: int, stop: int) -> npt.NDArray[np.int8]:
         """Return the sign of each virtual weight of ``range(start, stop)``."""
         partition, position = np.divmod(np.arange(start, stop), self.slots)
-        block, entry = np.divmod(position + self.phases[partition], self.period)
-        return self._flips(partition, block) * self.pattern[entry]
+        block, entry = np.divmod(position, self.period)
+        return self.flips[partition, block] * self.pattern[entry]
 
     def runs(self, start: int, stop: int) -> Iterator[Run]:
         """Yield the runs that make up ``range(start, stop)``, in order.
 
-        A run ends where a partition, the end of psi or the sign pattern ends.
+        A run ends where a partition, psi or the sign pattern ends.
         """
         m, period = self.slots, self.period
         while start < stop:
             partition, position = divmod(start, m)
             slot = (int(self.offsets[partition]) + position) % m
-            block, phase = divmod(position + int(self.phases[partition]), period)
-            length = min(stop - start, m - position, m - slot, period - phase)
-            sign = int(self._flips(np.array([partition]), np.array([block]))[0])
-            yield Run(start, slot, phase, length, sign)
+            block, entry = divmod(position, period)
+            length = min(stop - start, m - position, m - slot, period - entry)
+            yield Run(start, slot, entry, length, int(self.flips[partition, block]))
             start += length
