@@ -23,8 +23,7 @@ def small_model(
         max_width: The largest width tried, > 0; 1 is the full model.
 
     Returns:
-        The model, drawn once from the random state the caller left, and its width: of equally near ones the
-        smaller.
+        The model, drawn once from the random state the caller left, and its width.
 
     Raises:
         ValueError: If the budget or ``max_width`` is not positive.
@@ -40,7 +39,7 @@ def small_model(
         middle = (low + high) / 2
         count = count_parameters(build, middle)
         gap = abs(count - budget_parameters)
-        if gap < best_gap or (gap == best_gap and middle < best):
+        if gap < best_gap:
             best, best_gap = middle, gap
         low, high = (low, middle) if count > budget_parameters else (middle, high)
     return build(best), best
