@@ -179,27 +179,24 @@ def _run_trials(
         tune.with_parameters(TrialActor, data=prepared.data, settings=settings),
         tune.PlacementGroupFactory([{name: amount for name, amount in bundle.items() if amount}]),
     )
-    with tempfile.TemporaryDirectory(prefix="rps-tune-") as scratch, _tune_settings(verbose), _sigterm_as_interrupt():
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
+    with tempfile.TemporaryDirectory(prefix="rps-tune-") as scratch, _tune_settings(concurrency, verbose), _sigterm_as_interrupt():
+        # Not tune.Tuner: it pickles all that it is given, and would restore from that pickle.
+        try:
+            tune.run(
+                trainable,
+                name="search",
+                storage_path=scratch,
                 search_alg=searcher,
                 scheduler=_scheduler(experiment, searcher, store),
                 num_samples=-1,
                 reuse_actors=True,
-                trial_name_creator=lambda trial: trial.trial_id,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=scratch,
+                max_failures=spec.failures.retries,
                 callbacks=[recorder],
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=spec.failures.retries),
-            ),
-        )
-        try:
-            tuner.fit()
+                raise_on_failed_trial=False,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            )
         except KeyboardInterrupt:
             logging.getLogger(__name__).debug("interrupted again while stopping")
         finally:
@@ -207,10 +204,12 @@ def _run_trials(
 
 
 def _scheduler(experiment: Experiment, searcher: Any, store: ResultStore) -> Any:
-    """Return the early stopping that the spec asks for, filled with what is known; None for none."""
+    """Return what decides which trials go on: the early stopping of the spec, filled with what is known, or none."""
+    from search.stopping.first_come import FirstComeScheduler
+
     stopping = experiment.spec.search.early_stopping
     if stopping is None:
-        return None
+        return FirstComeScheduler()
     from search.stopping import MOASHA
     from search.stopping.tune_scheduler import MOASHAScheduler
 
@@ -243,10 +242,12 @@ def _known_epochs(store: ResultStore, finished: list[Mapping[str, Any]]) -> dict
 
 
 @contextlib.contextmanager
-def _tune_settings(verbose: bool) -> Iterator[None]:
+def _tune_settings(concurrency: int, verbose: bool) -> Iterator[None]:
     """Set what Tune reads from the environment, and silence it, for the time of the search."""
-    before = {name: os.environ.get(name) for name in TUNE_ENVIRONMENT}
-    os.environ.update(TUNE_ENVIRONMENT)
+    # By default Tune starts one actor after the other, so that short trials would all run in the first one.
+    settings = TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(concurrency)}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.air", "ray.train", "ray")]
     levels = [logger.level for logger in loggers]
     if not verbose:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
+from search.stopping.first_come import FirstComeScheduler
 from search.stopping.moasha import MOASHA
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 
-class MOASHAScheduler(FIFOScheduler):
+class MOASHAScheduler(FirstComeScheduler):
     """Starts trials in their order and stops those that MO-ASHA stops.
 
     Results carry ``epoch``, ``accuracy_val`` and ``memory``; one that carries ``trial_row`` is a trial's last and is
