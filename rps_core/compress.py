@@ -155,18 +155,23 @@ def make_layers(candidates: Sequence[Candidate], init_std: float) -> list[Layer]
     for candidate in candidates:
         block = Block(tuple(candidate.parameter.shape), candidate.table)
         # A float32 value, so that a file can hold it exactly in four bytes.
-        scale = float(np.float32(layer_std(candidate.parameter) / init_std))
-        layers.append(Layer(candidate.name, tuple(candidate.owners), block, start, scale))
+        scale = float(np.float32(layer_std(candidate) / init_std))
+        layers.append(Layer(candidate.name, tuple(candidate.owners), block, start, scale, candidate.padding))
         start += block.size
     return layers
 
 
-def layer_std(weight: Tensor) -> float:
+def layer_std(candidate: Candidate) -> float:
     """Return the root mean square of a layer's weights, or ``1 / sqrt(3 * fan_in)`` where they are all zero."""
-    norm = float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float64))
+    weight = candidate.parameter.detach()
+    if candidate.padding is not None:
+        weight = torch.cat([weight[: candidate.padding], weight[candidate.padding + 1 :]])
+    norm = float(torch.linalg.vector_norm(weight, dtype=torch.float64))
+    if not math.isfinite(norm):
+        raise ValueError(f"weights must be finite, but some are not (layer {candidate.name!r})")
     if norm > 0:
         return norm / math.sqrt(weight.numel())
-    fan_in = max(1, weight.numel() // weight.shape[0]) if weight.dim() else 1
+    fan_in = max(1, weight.numel() // max(1, len(weight))) if weight.dim() else 1
     return 1 / math.sqrt(3 * fan_in)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -30,6 +31,7 @@ class Group:
         mapping_name: Name of the mapping.
         seed: Seed of the mapping.
         gradient_scaling: Name of the gradient scaler.
+        spec: The group as text, for operators in a captured graph; follows from the rest.
     """
 
     name: str
@@ -38,6 +40,12 @@ class Group:
     mapping_name: str
     seed: int
     gradient_scaling: str
+    spec: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        layers = [(layer.block.shape, layer.block.table, layer.scale, layer.padding) for layer in self.layers]
+        spec = json.dumps([self.slots, self.mapping_name, self.seed, self.gradient_scaling, layers])
+        object.__setattr__(self, "spec", spec)
 
     @property
     def virtual_size(self) -> int:
@@ -54,6 +62,24 @@ class Group:
         if device not in self._kernels:
             self._kernels[device] = make_kernel(self.mapping, self.layers, device)
         return self._kernels[device]
+
+    def recover(self, psi: Tensor, indices: Sequence[int], *, scaled: bool = False) -> list[Tensor]:
+        """Return the weights of the layers ``indices``, each in its shape: ``R psi``, or ``R (psi / Gamma)``."""
+        weights = self.kernel(psi.device).recover(self.unscale(psi) if scaled else psi, indices)
+        for weight, index in zip(weights, indices, strict=True):
+            padding = self.layers[index].padding
+            if padding is not None:
+                weight[padding].zero_()
+        return weights
+
+    def fold(self, weights: Sequence[Tensor], indices: Sequence[int], *, scaled: bool = False) -> Tensor:
+        """Return the transpose of :meth:`recover` applied to weights: ``R^T w``, divided by Gamma where ``scaled``."""
+        masked = [
+            weight if self.layers[index].padding is None else _without_row(weight, self.layers[index].padding)
+            for weight, index in zip(weights, indices, strict=True)
+        ]
+        psi = self.kernel(weights[0].device).fold(masked, indices)
+        return self.unscale(psi) if scaled else psi
 
     def unscale(self, psi: Tensor) -> Tensor:
         """Return ``psi / Gamma``."""
@@ -75,19 +101,12 @@ class Group:
         uses = np.zeros(self.slots, dtype=np.int64)
         scale_sum, square_sum = np.zeros(self.slots), np.zeros(self.slots)
         for layer in self.layers:
-            for start in range(layer.start, layer.stop, _COUNT_AT_ONCE):
-                part = self.mapping.slots_of(start, min(start + _COUNT_AT_ONCE, layer.stop))
-                count = np.bincount(part, minlength=self.slots)
+            for start, stop in _counted(layer):
+                count = np.bincount(self.mapping.slots_of(start, stop), minlength=self.slots)
                 uses += count
                 scale_sum += layer.scale * count
                 square_sum += layer.scale**2 * count
         return uses, scale_sum, square_sum
-
-    @cached_property
-    def spec(self) -> str:
-        """The group as text, for operators in a captured graph."""
-        layers = [(layer.block.shape, layer.block.table, layer.scale) for layer in self.layers]
-        return json.dumps([self.slots, self.mapping_name, self.seed, self.gradient_scaling, layers])
 
     @cached_property
     def _kernels(self) -> dict[torch.device, Kernel]:
@@ -101,12 +120,25 @@ class Group:
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
+def _counted(layer: Layer) -> Iterator[tuple[int, int]]:
+    """Yield ranges of the virtual weights of a layer, but for its row of padding, none very long."""
+    row = layer.block.size // layer.block.shape[0] if layer.padding is not None else 0
+    hole = layer.start + row * (layer.padding or 0)
+    for low, high in ((layer.start, hole), (hole + row, layer.stop)):
+        for start in range(low, high, _COUNT_AT_ONCE):
+            yield start, min(start + _COUNT_AT_ONCE, high)
+
+
+def _without_row(weight: Tensor, row: int | None) -> Tensor:
+    return weight.index_fill(0, torch.tensor([row], device=weight.device), 0)
+
+
 @lru_cache(maxsize=64)
 def group_from_spec(spec: str) -> Group:
     """Return the group that :attr:`Group.spec` describes, without names and owners."""
     slots, mapping, seed, gradient_scaling, described = json.loads(spec)
     layers: list[Layer] = []
-    for shape, table, scale in described:
+    for shape, table, scale, padding in described:
         start = layers[-1].stop if layers else 0
-        layers.append(Layer("", (), Block(tuple(shape), table), start, scale))
+        layers.append(Layer("", (), Block(tuple(shape), table), start, scale, padding))
     return Group("", tuple(layers), slots, mapping, seed, gradient_scaling)

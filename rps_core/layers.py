@@ -28,6 +28,7 @@ class Candidate:
         owners: Every (module path, attribute) that holds it.
         known: Whether a linear, convolution, embedding or attention module owns it.
         table: Whether an embedding owns it.
+        padding: The ``padding_idx`` of the embedding that owns it, or None.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Candidate:
     owners: list[tuple[str, str]] = field(default_factory=list)
     known: bool = False
     table: bool = False
+    padding: int | None = None
 
 
 def find_candidates(model: nn.Module) -> list[Candidate]:
@@ -49,7 +51,9 @@ def find_candidates(model: nn.Module) -> list[Candidate]:
             candidate.owners.append((path, attribute))
             matrix = parameter.dim() >= 2
             candidate.known |= isinstance(module, _KNOWN) and matrix and "bias" not in attribute
-            candidate.table |= isinstance(module, _TABLES)
+            if isinstance(module, _TABLES):
+                candidate.table = True
+                candidate.padding = module.padding_idx
     return list(found.values())
 
 
@@ -92,6 +96,11 @@ def _reader(attribute: str) -> property:
     return property(read, doc="The weights, recovered from psi at each access.")
 
 
+def _flat_weights(self: nn.RNNBase) -> list[Tensor]:
+    """Return what a recurrent module computes with: it would otherwise keep its parameters in a list of its own."""
+    return [getattr(self, name) for name in self._flat_weights_names]
+
+
 @cache
 def sharing_class(base: type[Any], attributes: tuple[str, ...]) -> type[nn.Module]:
     """Return the subclass of ``base`` whose ``attributes`` are recovered from psi; one for equal arguments."""
@@ -100,6 +109,8 @@ def sharing_class(base: type[Any], attributes: tuple[str, ...]) -> type[nn.Modul
         return _new, (base, attributes), self.__getstate__()
 
     members: dict[str, Any] = {attribute: _reader(attribute) for attribute in attributes}
+    if issubclass(base, nn.RNNBase):
+        members["_flat_weights"] = property(_flat_weights, lambda self, weights: None)
     members |= {"__reduce_ex__": reduce, "__module__": __name__, "_rps_base": base}
     return type(f"Shared{base.__name__}", (base,), members)
 

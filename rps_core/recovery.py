@@ -30,7 +30,7 @@ class Recover(torch.autograd.Function):
     @staticmethod
     def forward(psi: Tensor, group: Group, indices: tuple[int, ...], scaled: bool) -> tuple[Tensor, ...]:
         """Return ``R psi``, or ``R (psi / Gamma)`` where ``scaled``."""
-        return tuple(group.kernel(psi.device).recover(group.unscale(psi) if scaled else psi, indices))
+        return tuple(group.recover(psi, indices, scaled=scaled))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -59,8 +59,7 @@ class Fold(torch.autograd.Function):
     @staticmethod
     def forward(group: Group, indices: tuple[int, ...], scaled: bool, *weights: Tensor) -> Tensor:
         """Return ``R^T weights``, divided by Gamma where ``scaled``, ``(slots,)``."""
-        psi = group.kernel(weights[0].device).fold(weights, indices)
-        return group.unscale(psi) if scaled else psi
+        return group.fold(weights, indices, scaled=scaled)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -88,7 +87,7 @@ class Fold(torch.autograd.Function):
     schema="(Tensor psi, str spec, int[] indices, bool scaled) -> Tensor[]",
 )
 def _recover_op(psi: Tensor, spec: str, indices: Sequence[int], scaled: bool) -> list[Tensor]:
-    return list(Recover.forward(psi, group_from_spec(spec), tuple(indices), scaled))
+    return group_from_spec(spec).recover(psi, indices, scaled=scaled)
 
 
 @torch.library.custom_op(
@@ -97,7 +96,7 @@ def _recover_op(psi: Tensor, spec: str, indices: Sequence[int], scaled: bool) ->
     schema="(Tensor[] weights, str spec, int[] indices, bool scaled) -> Tensor",
 )
 def _fold_op(weights: Sequence[Tensor], spec: str, indices: Sequence[int], scaled: bool) -> Tensor:
-    return Fold.forward(group_from_spec(spec), tuple(indices), scaled, *weights)
+    return group_from_spec(spec).fold(weights, indices, scaled=scaled)
 
 
 @_recover_op.register_fake

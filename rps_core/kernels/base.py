@@ -22,6 +22,7 @@ class Layer:
         block: Its shape, as the mapping sees it.
         start: First virtual weight.
         scale: lambda, what its weights are multiplied by.
+        padding: Row that is always zero (``padding_idx`` of an embedding), or None.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Layer:
     block: Block
     start: int
     scale: float
+    padding: int | None = None
 
     @property
     def stop(self) -> int:
