@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import uuid
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 from pyarrow import fs
 
 from search.errors import UserError
@@ -109,6 +111,11 @@ class Folder:
     def open(self, path: str) -> pa.NativeFile:
         """Return a file opened for random reads. Raises what :meth:`read` raises."""
         return self._fs.open_input_file(self._full(path))
+
+    def dataset(self, paths: Sequence[str], form: ds.FileFormat, schema: pa.Schema) -> ds.Dataset:
+        """Return files as one Arrow data set. It reads them lazily."""
+        fragments = [form.make_fragment(self._full(path), self._fs) for path in paths]
+        return ds.FileSystemDataset(fragments, schema, form, self._fs)
 
     def exists(self, path: str = "") -> bool:
         """Return whether there is a file or folder of that name."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 from search.errors import UserError
 from search.results.folder import Folder
 from search.results.schema import TableName
-from search.results.store import PREFIX, ResultStore
+from search.results.store import PREFIX, ResultStore, read_all
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,7 +45,7 @@ class Results:
 
     def table(self, name: TableName, columns: Sequence[str] | None = None) -> pa.Table:
         """Return columns of a table over all experiments. See :meth:`ResultStore.read`."""
-        return pa.concat_tables([store.read(name, columns) for store in self.stores])
+        return read_all(self.stores, name, columns)
 
     def to_pandas(self, name: TableName = "trials") -> pandas.DataFrame:
         """Return a table as a pandas frame (needs pandas)."""

@@ -77,8 +77,7 @@ class Footer:
     @cached_property
     def trial_hashes(self) -> np.ndarray:
         """Sorted 64-bit hashes of its trial ids, shape ``(trials,)``."""
-        packed = base64.b85decode(self.metadata.metadata.get(TRIALS_KEY, b""))
-        return np.frombuffer(zlib.decompress(packed) if packed else b"", dtype="<u8")
+        return np.frombuffer(base64.b64decode(self.metadata.metadata.get(TRIALS_KEY, b"")), dtype="<u8")
 
 
 def rows_to_table(name: TableName, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -116,20 +115,17 @@ def unique_rows(name: TableName, table: pa.Table) -> pa.Table:
 
 def encode(name: TableName, table: pa.Table, time_ns: int, replaces: Sequence[str] = ()) -> tuple[PartName, bytes]:
     """Return the name and the bytes of the part that holds ``table``."""
-    metadata = {
-        VERSION_KEY: str(SCHEMA_VERSION).encode(),
-        TABLE_KEY: name.encode(),
-        REPLACES_KEY: " ".join(replaces).encode(),
-        TRIALS_KEY: base64.b85encode(zlib.compress(_hashes(table["trial_id"]).tobytes(), 1)),
-    }
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
-        sink,
-        compression="zstd",
-        row_group_size=ROW_GROUP,
-        write_page_checksum=True,
-    )
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP)
+        writer.add_key_value_metadata(
+            {
+                VERSION_KEY: str(SCHEMA_VERSION).encode(),
+                TABLE_KEY: name.encode(),
+                REPLACES_KEY: " ".join(replaces).encode(),
+                TRIALS_KEY: base64.b64encode(hashes(table["trial_id"].unique().to_pylist()).tobytes()),
+            }
+        )
     data = sink.getvalue().to_pybytes()
     length = int.from_bytes(data[-_TAIL:-4], "little")
     crc = zlib.crc32(data[-_TAIL - length : -_TAIL])
@@ -190,10 +186,7 @@ def conform(name: TableName, table: pa.Table, columns: Sequence[str]) -> pa.Tabl
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def trial_hash(trial_id: str) -> int:
-    """Return the 64-bit hash of a trial id that footers list."""
-    return int.from_bytes(hashlib.blake2b(trial_id.encode(), digest_size=8).digest(), "little")
-
-
-def _hashes(trial_ids: pa.ChunkedArray) -> np.ndarray:
-    return np.unique(np.array([trial_hash(trial) for trial in trial_ids.unique().to_pylist()], dtype="<u8"))
+def hashes(trial_ids: Sequence[str]) -> np.ndarray:
+    """Return the sorted 64-bit hashes of trial ids that footers list."""
+    digests = b"".join(hashlib.blake2b(trial_id.encode(), digest_size=8).digest() for trial_id in trial_ids)
+    return np.unique(np.frombuffer(digests, dtype="<u8"))

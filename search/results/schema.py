@@ -104,8 +104,8 @@ TABLES: dict[TableName, pa.Schema] = {
 """Every table with its columns."""
 
 KEYS: dict[TableName, tuple[str, ...]] = {
-    "trials": ("trial_id",),
-    "epochs": ("trial_id", "epoch"),
-    "proposals": ("trial_id",),
+    "trials": ("experiment", "trial_id"),
+    "epochs": ("experiment", "trial_id", "epoch"),
+    "proposals": ("experiment", "trial_id"),
 }
 """The columns that tell the rows of a table apart."""

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from search.errors import UserError
+from search.results.duplicates import shared_hashes
 from search.results.folder import Entry, Folder
 from search.results.parts import (
     COMPACTED_SUFFIX,
@@ -69,19 +69,13 @@ class Snapshot:
     """Paths of parts whose rows live on in a compacted one."""
     problems: list[Problem] = field(default_factory=list)
 
-    @property
-    def shares_trials(self) -> bool:
-        """Whether a trial has rows in two parts: only then can there be duplicates."""
-        hashes = [part.footer.trial_hashes for part in self.parts]
-        together = np.sort(np.concatenate(hashes)) if hashes else np.empty(0)
-        return bool(np.any(together[1:] == together[:-1]))
-
 
 class ResultStore:
     """The tables in the sub-folder ``results`` of an experiment folder. Can be pickled."""
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
+        self._warned: set[str] = set()
 
     def append(self, table: TableName, rows: Sequence[Mapping[str, Any]] | pa.Table) -> str:
         """Write rows as one part and return its path. Rows are on disk from the moment this returns.
@@ -159,13 +153,19 @@ class ResultStore:
         if unknown:
             raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}")
         rows, problems = self._retry(lambda: self._read(table, wanted))
-        for problem in problems:
-            logger.warning("%s/%s is left out: %s", self.folder, problem.path, problem.what)
+        self.warn(problems)
         return rows
+
+    def warn(self, problems: Sequence[Problem]) -> None:
+        """Log what is left out, once a file."""
+        for problem in problems:
+            if problem.path not in self._warned:
+                self._warned.add(problem.path)
+                logger.warning("%s/%s is left out: %s", self.folder, problem.path, problem.what)
 
     def _read(self, table: TableName, columns: list[str]) -> tuple[pa.Table, list[Problem]]:
         snapshot = self._snapshot(table)
-        shared = snapshot.shares_trials
+        shared = len(shared_hashes(snapshot.parts)) > 0
         read = columns + [key for key in KEYS[table] if shared and key not in columns]
         empty = pa.schema([TABLES[table].field(column) for column in read]).empty_table()
         found, problems = [empty], list(snapshot.problems)
@@ -240,6 +240,19 @@ class ResultStore:
             except FileNotFoundError:
                 continue
         return read()
+
+
+def read_all(stores: Sequence[ResultStore], table: TableName, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a table over several experiments, each key once. See :meth:`ResultStore.read`."""
+    if len(stores) == 1:
+        return stores[0].read(table, columns)
+    wanted = TABLES[table].names if columns is None else list(columns)
+    read = list(dict.fromkeys([*wanted, *KEYS[table]]))
+    rows = pa.concat_tables(store.read(table, read) for store in stores)
+    unique = unique_rows(table, rows)
+    if unique.num_rows < rows.num_rows:
+        logger.warning("%d rows of %s are in several folders and counted once", rows.num_rows - unique.num_rows, table)
+    return unique.select(wanted)
 
 
 def mergeable(rows: Sequence[int]) -> slice | None:
