@@ -86,6 +86,7 @@ class Trial:
             "eval_seconds": 0.0,
             "setup_seconds": 0.0,
             "images": 0,
+            "epochs_run": 0,
             "attempts": 1,
         }
         if saved is not None:
@@ -95,25 +96,29 @@ class Trial:
     @property
     def epochs_run(self) -> int:
         """Epochs trained so far, over all rounds."""
-        return self.round * self.config.train.epochs + self._trainer.epoch
+        return self._facts["epochs_run"]
 
     @property
     def done(self) -> bool:
         """Whether the last epoch of the last round is over."""
-        return self.epochs_run >= self.compressed.rounds * self.config.train.epochs
+        return self._round_done and self.round + 1 >= self.compressed.rounds
+
+    @property
+    def _round_done(self) -> bool:
+        return self._trainer.epoch >= self.config.train.epochs
 
     def step(self) -> EpochReport:
-        """Train one epoch and return its report; its number counts over all rounds.
+        """Train one epoch and return its report; its number counts within the round.
 
         Raises:
             DivergedError: If the loss is no longer finite.
         """
-        if self._trainer.epoch == self.config.train.epochs:
+        if self._round_done:
             self.round += 1
             self._best = None
-            self.compressed.next_round()
-            self._trainer.begin_round()
+            self._trainer.begin_round(self.round, self.compressed.next_round())
         report = self._trainer.run_epoch()
+        self._facts["epochs_run"] += 1
         if self.round == 0:
             self.compressed.after_epoch(report.epoch)
         self._facts["train_seconds"] += report.train_seconds
@@ -185,7 +190,7 @@ class Trial:
             raise checkpoint.CheckpointError(f"checkpoint of trial {facts['trial_id']}, not {self.config.trial_id}")
         self.compressed.restore(_under("method.", tensors))
         self.round = facts["round"]
-        self._trainer.restore(tensors, facts["epoch"])
+        self._trainer.restore(tensors, self.round, facts["epoch"])
         self._facts |= {name: facts[name] for name in self._facts}
         self._facts["attempts"] += 1
         if "last" in facts:

@@ -109,9 +109,8 @@ def _report(experiment: Experiment, outcome: Outcome) -> None:
     print_frontier(experiment.folder)
     progress = outcome.progress
     print(f"{progress.ended} of {progress.total} trials have ended ({duration(outcome.wall_seconds)} this time)")
-    if outcome.parts:
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.parts.items() if share >= 0.005)
-        print(f"where the time went: {shares}")
+    if outcome.shares:
+        print("where the time went: " + ", ".join(f"{name} {share:.0%}" for name, share in outcome.shares.items()))
     print(f"results: {experiment.folder}")
     if outcome.stop_reason:
         print(f"rps-search: stopped: {outcome.stop_reason}; go on with: {resume_line(experiment)}", file=sys.stderr)

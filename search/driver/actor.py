@@ -52,7 +52,9 @@ class ActorSettings:
 class TrialActor(tune.Trainable):
     """Reports each epoch; writes checkpoints itself, so that nothing depends on Tune's own state."""
 
-    def setup(self, config: dict[str, Any], *, data: ImageData, settings: ActorSettings) -> None:
+    def setup(  # type: ignore[override]  # with_parameters adds the others
+        self, config: dict[str, Any], *, data: ImageData, settings: ActorSettings
+    ) -> None:
         """Take the shared data and begin the first trial."""
         self._data = data
         self._settings = settings
@@ -94,12 +96,12 @@ class TrialActor(tune.Trainable):
             return self._finished(trial.finish())
         report = trial.step()
         result: dict[str, Any] = {
-            "epoch": report.epoch,
+            "epoch": trial.epochs_run,
             "accuracy_val": report.accuracy_val,
             "memory": getattr(trial.compressed, self._settings.memory),
             "epoch_row": to_json(
                 {
-                    "epoch": report.epoch,
+                    "epoch": trial.epochs_run,
                     "loss": report.loss,
                     "accuracy_val": report.accuracy_val,
                     "lr": report.lr,

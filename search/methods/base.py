@@ -58,7 +58,7 @@ class Compressed:
         virtual_size: int,
         stored_parameters: int,
         stored_bytes: int,
-        save: Callable[[nn.Module, Path], None],
+        save: Callable[[nn.Module, Path], object],
     ) -> None:
         self.model = model
         self.virtual_size = virtual_size
@@ -73,8 +73,9 @@ class Compressed:
     def after_epoch(self, epoch: int) -> None:
         """Look at the model after an epoch of the first round (a lottery ticket remembers the rewinding point)."""
 
-    def next_round(self) -> None:
-        """Change the model in place between two rounds."""
+    def next_round(self) -> int:
+        """Change the model in place between two rounds; return the epoch of the schedule that the next starts from."""
+        return 0
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what must outlive an interruption beside the model's own state."""

@@ -35,7 +35,7 @@ class Engine:
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device and the layout, in place, and return it."""
-        return model.to(device=self.device, memory_format=self.memory_format)
+        return model.to(self.device).to(memory_format=self.memory_format)
 
     def describe(self) -> str:
         """Return the device's name as the results tables store it."""

@@ -60,7 +60,7 @@ class Trainer:
         self._data = data
         self._train = train
         self._lr = lr
-        self._seed = seed
+        self._seed = self._round_seed = seed
         self._engine = engine
         check_batch_size(train.batch_size, len(data.train))
         self._split = DeviceSplit.of(data.train, engine.device)
@@ -83,7 +83,7 @@ class Trainer:
             DivergedError: If the loss is no longer finite.
         """
         started = time.perf_counter()
-        seed_of_epoch = self._seed * 1_000_003 + self.epoch
+        seed_of_epoch = self._round_seed * 1_000_003 + self.epoch
         with torch.random.fork_rng(devices=[self._engine.device] if self._engine.device.type == "cuda" else []):
             torch.manual_seed(seed_of_epoch)
             loss, lr = self._train_epoch()
@@ -123,7 +123,7 @@ class Trainer:
             augment=self._data.augment,
             mean=self._data.mean,
             std=self._data.std,
-            seed=self._seed,
+            seed=self._round_seed,
             epoch=self.epoch,
             memory_format=self._engine.memory_format,
         )
@@ -153,10 +153,16 @@ class Trainer:
             loss += functional.cross_entropy(logits, labels, reduction="sum")
         return right.item() / len(split), loss.item() / len(split)
 
-    def begin_round(self) -> None:
-        """Start anew with the weights the model has now: epoch 0, no momentum."""
+    def begin_round(self, number: int, epoch: int) -> None:
+        """Start anew, with the weights the model has now and no momentum.
+
+        Args:
+            number: Number of the round, from 0; each round sees the images in an order of its own.
+            epoch: Place in the schedule to go on from.
+        """
         self.optimizer.state.clear()
-        self.epoch = 0
+        self._round_seed = self._seed + 7919 * number
+        self.epoch = epoch
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return all that is needed to go on: the model's state and the momentum of each trained parameter."""
@@ -167,15 +173,14 @@ class Trainer:
                 state[f"momentum.{index}"] = momentum
         return state
 
-    def restore(self, tensors: dict[str, torch.Tensor], epoch: int) -> None:
-        """Go on from what :meth:`tensors` returned after ``epoch`` epochs."""
+    def restore(self, tensors: dict[str, torch.Tensor], number: int, epoch: int) -> None:
+        """Go on from what :meth:`tensors` returned after ``epoch`` epochs of round ``number``."""
         model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         self.model.load_state_dict(model)
-        self.optimizer.state.clear()
+        self.begin_round(number, epoch)
         for index, parameter in enumerate(self._parameters):
             momentum = tensors.get(f"momentum.{index}")
             if momentum is not None:
                 # The layout of the parameter, not only its values: kernels add in the order of the layout.
                 buffer = torch.empty_like(parameter).copy_(momentum.to(parameter.device))
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        self.epoch = epoch

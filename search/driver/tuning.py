@@ -1,0 +1,212 @@
+"""The part of the driver that speaks to Ray Tune: one call that runs trials until the ledger has no other."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import TrialScheduler
+
+from clusters.session import Session
+from search.data import ImageData
+from search.driver.actor import ActorSettings, TrialActor
+from search.driver.experiment import Experiment
+from search.driver.keeper import ModelKeeper
+from search.driver.ledger import Ledger
+from search.driver.progress import Progress
+from search.driver.recorder import Recorder
+from search.driver.searcher import LedgerSearcher
+from search.results.store import ResultStore
+from search.stopping import MOASHA
+from search.stopping.first_come import FirstComeScheduler
+from search.stopping.tune_scheduler import MOASHAScheduler
+
+logger = logging.getLogger(__name__)
+
+# Tune's own records are of no use here: the tables are the truth. Snapshots would cost more with every trial.
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def run_trials(
+    experiment: Experiment,
+    data: ImageData,
+    ledger: Ledger,
+    progress: Progress,
+    finished: Sequence[Mapping[str, Any]],
+    cluster: Session,
+    *,
+    watch: Callable[[Progress], None],
+    stop_when: Callable[[], str | None],
+    verbose: bool,
+) -> None:
+    """Run trials on a cluster until the ledger has no other, or a person interrupts.
+
+    Args:
+        experiment: Where rows, checkpoints and models go.
+        data: Put into the object store once, for all trials.
+        ledger: Hands out what is to run.
+        progress: Kept up to date.
+        finished: Rows of the trials that had ended before.
+        cluster: Where trials run.
+        watch: Called with the progress several times a second.
+        stop_when: Asked about once a second; a reason ends the search.
+        verbose: Let Tune talk.
+
+    Raises:
+        ClusterError: If no machine can ever serve a trial.
+    """
+    spec = experiment.spec
+    needs = spec.resources
+    cluster.check_placement(needs.cpus, needs.gpus, needs.custom)
+    fitting = cluster.max_concurrent(needs.cpus, needs.gpus, needs.custom)
+    progress.slots = max(1, min(spec.search.concurrency or fitting, fitting))
+    store = ResultStore(experiment.folder)
+    keeper = ModelKeeper(experiment.folder, spec.objectives.memory, spec.disk_budget)
+    keeper.recall(finished)
+    searcher = LedgerSearcher(ledger, progress.slots)
+    recorder = Recorder(
+        spec.name,
+        store,
+        ledger,
+        searcher,
+        keeper,
+        progress,
+        known_epochs=_known_epochs(store, finished),
+        watch=watch,
+        stop_when=stop_when,
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="rps-tune-") as scratch,
+        _tune_settings(progress.slots, verbose),
+        _sigterm_as_interrupt(),
+    ):
+        # Not tune.Tuner: it pickles all that it is given, and would restore from that pickle.
+        try:
+            tune.run(
+                _trainable(experiment, data),
+                name="search",
+                storage_path=scratch,
+                search_alg=searcher,
+                scheduler=_scheduler(experiment, searcher, store, finished),
+                num_samples=-1,
+                reuse_actors=True,
+                max_failures=spec.failures.retries,
+                callbacks=[recorder],
+                verbose=0,
+                raise_on_failed_trial=False,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            )
+        except KeyboardInterrupt:
+            logger.debug("interrupted again while stopping")
+        finally:
+            recorder.flush(last=True)
+
+
+def _trainable(experiment: Experiment, data: ImageData) -> Any:
+    """Return the actor class with the data in the object store and the resources of one trial."""
+    spec = experiment.spec
+    settings = ActorSettings(
+        folder=experiment.folder,
+        cpus=spec.resources.cpus,
+        gpus=spec.resources.gpus,
+        memory=spec.objectives.memory,
+        checkpoint_every_s=spec.train.checkpoint_every_s,
+        time_limit_s=spec.failures.time_limit_s,
+    )
+    bundle = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus, **spec.resources.custom}
+    return tune.with_resources(
+        tune.with_parameters(TrialActor, data=data, settings=settings),
+        tune.PlacementGroupFactory([{name: float(amount) for name, amount in bundle.items() if amount}]),
+    )
+
+
+def _scheduler(
+    experiment: Experiment, searcher: LedgerSearcher, store: ResultStore, finished: Sequence[Mapping[str, Any]]
+) -> TrialScheduler:
+    """Return what decides which trials go on: the early stopping of the spec, filled with what is known, or none."""
+    stopping = experiment.spec.search.early_stopping
+    if stopping is None:
+        return FirstComeScheduler()
+    moasha = MOASHA(
+        grace_epochs=stopping.grace_epochs,
+        reduction_factor=stopping.reduction_factor,
+        max_epochs=experiment.spec.train.epochs,
+    )
+    memory = {row["trial_id"]: row[experiment.spec.objectives.memory] for row in finished}
+    for row in store.read("epochs", ["trial_id", "epoch", "accuracy_val"]).to_pylist():
+        if memory.get(row["trial_id"]):
+            moasha.report(row["trial_id"], row["epoch"], row["accuracy_val"], memory[row["trial_id"]])
+
+    def name_of(trial: Any) -> str:
+        run = searcher.runs.get(trial.trial_id)
+        return run.config.trial_id if run else trial.trial_id
+
+    return MOASHAScheduler(moasha, name_of=name_of)
+
+
+def _known_epochs(store: ResultStore, finished: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the last recorded epoch of each trial that is not finished."""
+    done = {row["trial_id"] for row in finished}
+    known: dict[str, int] = {}
+    for row in store.read("epochs", ["trial_id", "epoch"]).to_pylist():
+        if row["trial_id"] not in done:
+            known[row["trial_id"]] = max(row["epoch"], known.get(row["trial_id"], 0))
+    return known
+
+
+@contextlib.contextmanager
+def _tune_settings(concurrency: int, verbose: bool) -> Iterator[None]:
+    """Set what Tune reads from the environment, and silence it, for the time of the search."""
+    # By default Tune starts one actor after the other, so that short trials would all run in the first one.
+    settings = TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(concurrency)}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.air", "ray.train", "ray")]
+    levels = [logger.level for logger in loggers]
+    if not verbose:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let a polite kill end the search as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
