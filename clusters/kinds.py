@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ByteSize, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from clusters.fields import ProfileModel
+from clusters.fields import Machine, ProfileModel, Rented, Scaled
 from clusters.placement import Shape
 
 
@@ -36,8 +36,8 @@ class LocalProfile(ProfileBase):
     """GPUs that trials may occupy; null takes all of the machine."""
     custom: dict[str, PositiveFloat] = {}
     """Ray's custom resources."""
-    object_store: ByteSize = ByteSize(200 * 10**6)
-    """Shared memory for what trials and the driver exchange; results are small, checkpoints go to storage."""
+    object_store: ByteSize | None = None
+    """Shared memory for the data set and what trials report; null takes Ray's choice, 30 % of the memory."""
 
     @property
     def submits(self) -> bool:
@@ -66,3 +66,161 @@ class ExistingProfile(ProfileBase):
     def submits(self) -> bool:
         """Only through a Jobs server is the search submitted."""
         return self.address.startswith(("http://", "https://"))
+
+
+class ClusterProfile(ProfileBase):
+    """What all profiles have whose cluster is more than one machine. Token authentication is on in all of them."""
+
+    head: Machine
+    """The machine that runs the driver; cpus: 0 keeps trials off it."""
+    storage: str | None = None
+    """Experiment folders go below this URI (s3://bucket/prefix) unless --storage names one; all nodes must reach it."""
+    code: Literal["tree", "image"] = "tree"
+    """tree: take this program and your Python files along with each search; image: the machines have them installed."""
+    currency: str = "USD"
+    """Currency of the prices."""
+
+    def worker_kinds(self) -> dict[str, Scaled]:
+        """Return the kinds of worker machines by name."""
+        raise NotImplementedError
+
+    def shapes(self) -> list[Shape]:
+        """Return the head and all worker machines that there may be."""
+        workers = [Shape(kind.resources(), kind.max) for kind in self.worker_kinds().values()]
+        return [Shape(self.head.resources(), 1), *workers]
+
+
+class LauncherProfile(ClusterProfile):
+    """What the profiles of Ray's cluster launcher have."""
+
+    user: str
+    """Account that SSH logs in to."""
+    ssh_key: str | None = None
+    """Private key for it, a file on this machine; null takes what ssh takes (a cloud: makes one)."""
+    image: str | None = None
+    """Container image that Ray runs in; null runs it in the machine's own Python."""
+    setup: list[str] | None = None
+    """Shell commands that prepare each machine; null installs with pip what runs here, in the same versions."""
+    idle_minutes: PositiveInt = 5
+    """A machine that is idle for so long is given back."""
+
+
+class SshProfile(LauncherProfile):
+    """Machines that are there and have an SSH server."""
+
+    kind: Literal["ssh"]
+    head_host: str
+    """Host name or IP address of the head."""
+    worker_hosts: list[str] = Field(min_length=1)
+    """Host names or IP addresses of the workers."""
+    worker: Machine
+    """What each of the workers offers."""
+
+    def worker_kinds(self) -> dict[str, Scaled]:
+        """Return one kind: all hosts are there all the time."""
+        count = len(self.worker_hosts)
+        return {"worker": Scaled(**self.worker.model_dump(), min=count, max=count)}
+
+
+class CloudProfile(LauncherProfile):
+    """What the profiles of the clouds have."""
+
+    head: Rented
+    """The machine that runs the driver, never a spot machine; cpus: 0 keeps trials off it."""
+    workers: dict[str, Rented] = Field(min_length=1)
+    """Kinds of worker machines by name."""
+    region: str
+    """The cloud's region."""
+    zone: str
+    """The zone in it."""
+
+    @field_validator("head")
+    @classmethod
+    def _lasting(cls, head: Rented) -> Rented:
+        if head.spot:
+            raise ValueError("the head must not be a spot machine: with it the search would be taken away")
+        return head
+
+    def worker_kinds(self) -> dict[str, Scaled]:
+        """Return the kinds of worker machines by name."""
+        return dict(self.workers)
+
+
+class AwsProfile(CloudProfile):
+    """Amazon EC2 through Ray's cluster launcher."""
+
+    kind: Literal["aws"]
+    user: str = "ubuntu"
+    ami: str | None = None
+    """Machine image; null takes Ray's choice for the region (AWS Deep Learning AMI)."""
+    instance_profile: str | None = None
+    """ARN of the IAM instance profile that lets machines reach the bucket; no key is ever copied."""
+    security_groups: list[Annotated[str, Field(pattern="^sg-")]] = Field(min_length=1)
+    """Ids of your security groups. Not optional: the one that Ray's launcher would make opens SSH to the world."""
+    subnets: list[Annotated[str, Field(pattern="^subnet-")]] = []
+    """Ids of subnets; empty takes the default ones of the zone."""
+    internal_only: bool = False
+    """Give machines no public address; the launching machine must then be inside their network."""
+
+
+class GcpProfile(CloudProfile):
+    """Google Compute Engine through Ray's cluster launcher."""
+
+    kind: Literal["gcp"]
+    user: str = "ubuntu"
+    project: str
+    """Project that pays."""
+    source_image: str = "projects/deeplearning-platform-release/global/images/family/common-cu124-ubuntu-2204-py310"
+    """Machine image."""
+    accelerators: dict[str, str] = {}
+    """GPU type of a kind of worker, by its name (gpu: nvidia-tesla-t4), where the machine type does not imply it."""
+
+
+class KubernetesProfile(ClusterProfile):
+    """A RayCluster or RayJob of the KubeRay operator (ray.io/v1)."""
+
+    kind: Literal["kubernetes"]
+    image: str
+    """Container image with this package."""
+    namespace: str = "default"
+    """Namespace of the cluster."""
+    service_account: str | None = None
+    """Service account of the pods, the place for access to the bucket; null takes the namespace's default."""
+    workers: dict[str, Scaled] = Field(min_length=1)
+    """Groups of worker pods by name."""
+    idle_minutes: PositiveInt = 1
+    """A pod that is idle for so long is given back."""
+
+    def worker_kinds(self) -> dict[str, Scaled]:
+        """Return the groups of worker pods by name."""
+        return dict(self.workers)
+
+    @model_validator(mode="after")
+    def _sized(self) -> KubernetesProfile:
+        for name, machine in {"head": self.head, **self.workers}.items():
+            if machine.memory is None:
+                raise ValueError(f"every pod needs its memory, but {name} has none; write for example memory: 16GiB")
+        return self
+
+
+class SlurmProfile(ClusterProfile):
+    """A batch job of Slurm that starts a Ray on its nodes, runs the search and ends."""
+
+    kind: Literal["slurm"]
+    nodes: PositiveInt
+    """Nodes of the job; the first one is the head and works, too."""
+    head: Machine
+    """What each of the nodes offers."""
+    time_limit: str = Field(default="24:00:00", pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")
+    """Longest run, [days-]hours:minutes:seconds."""
+    partition: str | None = None
+    """Partition; null takes the site's default."""
+    account: str | None = None
+    """Account that is charged; null takes the site's default."""
+    setup: list[str] = []
+    """Shell commands before Ray starts, for example module load or source venv/bin/activate."""
+
+    def worker_kinds(self) -> dict[str, Scaled]:
+        """Return one kind: the nodes beside the head."""
+        count = self.nodes - 1
+        return {"worker": Scaled(**self.head.model_dump(), min=count, max=count)} if count else {}

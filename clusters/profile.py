@@ -11,9 +11,19 @@ import yaml
 from pydantic import Field, RootModel
 
 from clusters.errors import ClusterError
-from clusters.kinds import ExistingProfile, LocalProfile
+from clusters.kinds import (
+    AwsProfile,
+    ExistingProfile,
+    GcpProfile,
+    KubernetesProfile,
+    LocalProfile,
+    SlurmProfile,
+    SshProfile,
+)
 
-Profile: TypeAlias = LocalProfile | ExistingProfile
+Profile: TypeAlias = (
+    LocalProfile | ExistingProfile | SshProfile | AwsProfile | GcpProfile | KubernetesProfile | SlurmProfile
+)
 
 
 class ProfileFile(RootModel[Annotated[Profile, Field(discriminator="kind")]]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from clusters.errors import ClusterError, one_line
 from clusters.placement import Shape, capacity, missing
 from clusters.profile import ExistingProfile, LocalProfile, Profile
 from clusters.token import ensure_token
+from clusters.versions import check_client_versions
 
 logger = logging.getLogger(__name__)
 Resources: TypeAlias = dict[str, float]
+
+CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,13 @@ def _start(profile: LocalProfile, common: dict[str, Any]) -> None:
 
 
 def _join(address: str, common: dict[str, Any]) -> None:
+    host, _, port = address.rpartition(":")
+    if host:
+        # Ray itself would try for minutes, and then end the process.
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        except OSError as error:
+            raise ClusterError(_why_unreachable(address, error)) from error
     try:
         ray.init(address=address, **common)
     except Exception as error:
@@ -147,8 +158,10 @@ def _address(profile: Profile) -> str:
     """Return the address of the cluster that this process may join."""
     if isinstance(profile, ExistingProfile) and not profile.submits:
         return profile.address
-    if os.environ.get("RAY_ADDRESS"):  # Ray sets it in the processes of a job: this search was submitted.
-        return "auto"
+    address = os.environ.get("RAY_ADDRESS")
+    if address:  # Ray sets it in the processes of a job: this search was submitted.
+        check_client_versions()
+        return address
     raise ClusterError(
         f"a search on profile {profile.name!r} runs inside its cluster: "
         f"submit it with `rps-search launch SPEC --cluster {profile.name}`"

@@ -50,3 +50,7 @@ def ensure_token(path: Path | None = None) -> Path:
     if length < MIN_TOKEN_LENGTH:
         raise ClusterError(f"the token in {path} has {length} characters, too few for a secret; delete the file")
     return path
+
+
+if __name__ == "__main__":
+    ensure_token()

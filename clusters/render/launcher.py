@@ -1,0 +1,138 @@
+"""A profile as the YAML of Ray's cluster launcher (``ray up``): machines over SSH, EC2, Compute Engine."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from clusters.fields import Machine, Rented
+from clusters.kinds import AwsProfile, CloudProfile, GcpProfile, SshProfile
+from clusters.versions import pinned_requirements
+
+RAY_PORT = 6379
+TOKEN = "~/.ray/auth_token"
+HEAD = "head"
+# 2**30 bytes: the clouds size disks in GiB.
+GIB = 2**30
+
+
+def launcher_config(profile: SshProfile | AwsProfile | GcpProfile) -> dict[str, Any]:
+    """Return the cluster launcher's configuration.
+
+    The token is no part of it: ``ray up`` copies the file that holds it to each machine, and Ray is told to ask for
+    it. Dashboard and Jobs server listen on the head's loopback; they are reached through SSH.
+    """
+    config: dict[str, Any] = {
+        "cluster_name": f"rps-{profile.name}",
+        "max_workers": sum(kind.max for kind in profile.worker_kinds().values()),
+        "idle_timeout_minutes": profile.idle_minutes,
+        "provider": _provider(profile),
+        "auth": {"ssh_user": profile.user, **({"ssh_private_key": profile.ssh_key} if profile.ssh_key else {})},
+        "file_mounts": {_remote_token(profile): TOKEN},
+        "setup_commands": _setup(profile),
+        "head_start_ray_commands": _start(profile, head=True),
+        "worker_start_ray_commands": _start(profile, head=False),
+    }
+    if profile.image:
+        config["docker"] = {"image": profile.image, "container_name": "rps_search", "pull_before_run": True}
+    if not isinstance(profile, SshProfile):
+        config["available_node_types"] = _node_types(profile)
+        config["head_node_type"] = HEAD
+    return config
+
+
+def _provider(profile: SshProfile | AwsProfile | GcpProfile) -> dict[str, Any]:
+    if isinstance(profile, SshProfile):
+        return {"type": "local", "head_ip": profile.head_host, "worker_ips": profile.worker_hosts}
+    provider = {"region": profile.region, "availability_zone": profile.zone, "cache_stopped_nodes": False}
+    if isinstance(profile, GcpProfile):
+        return {"type": "gcp", "project_id": profile.project, **provider, "use_internal_ips": True}
+    return {"type": "aws", **provider, "use_internal_ips": profile.internal_only}
+
+
+def _node_types(profile: AwsProfile | GcpProfile) -> dict[str, Any]:
+    types = {HEAD: {"min_workers": 0, "max_workers": 0, **_node_type(profile, HEAD, profile.head)}}
+    for name, machine in profile.workers.items():
+        bounds = {"min_workers": machine.min, "max_workers": machine.max}
+        types[name] = {**bounds, **_node_type(profile, name, machine)}
+    return types
+
+
+def _node_type(profile: CloudProfile, name: str, machine: Rented) -> dict[str, Any]:
+    resources = {name: amount for name, amount in machine.resources().items() if amount or name == "CPU"}
+    if isinstance(profile, AwsProfile):
+        return {"resources": resources, "node_config": _ec2(profile, machine)}
+    assert isinstance(profile, GcpProfile)
+    return {"resources": resources, "node_config": _compute_engine(profile, name, machine)}
+
+
+def _ec2(profile: AwsProfile, machine: Rented) -> dict[str, Any]:
+    disk = {"VolumeSize": machine.disk // GIB, "VolumeType": "gp3", "Encrypted": True}
+    config: dict[str, Any] = {
+        "InstanceType": machine.instance,
+        # Without groups of one's own, Ray's launcher makes one whose port 22 is open to every address.
+        "SecurityGroupIds": profile.security_groups,
+        "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": disk}],
+        # IMDSv2 only: a process that can be made to fetch a URL must not get at the machine's credentials.
+        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
+    }
+    if profile.subnets:
+        config["SubnetIds"] = profile.subnets
+    if profile.ami:
+        config["ImageId"] = profile.ami
+    if profile.instance_profile:
+        config["IamInstanceProfile"] = {"Arn": profile.instance_profile}
+    if machine.spot:
+        config["InstanceMarketOptions"] = {"MarketType": "spot"}
+    return config
+
+
+def _compute_engine(profile: GcpProfile, name: str, machine: Rented) -> dict[str, Any]:
+    disk = {"diskSizeGb": machine.disk // GIB, "sourceImage": profile.source_image}
+    config: dict[str, Any] = {
+        "machineType": machine.instance,
+        "disks": [{"boot": True, "autoDelete": True, "type": "PERSISTENT", "initializeParams": disk}],
+        "scheduling": [{"onHostMaintenance": "TERMINATE"}],
+        # Scope of the service account; what it may do is decided by its roles.
+        "serviceAccounts": [
+            {"email": "default", "scopes": ["https://www.googleapis.com/auth/cloud-platform"]},
+        ],
+    }
+    if machine.spot:
+        config["scheduling"][0] |= {"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"}
+    if name in profile.accelerators:
+        config["guestAccelerators"] = [
+            {"acceleratorType": profile.accelerators[name], "acceleratorCount": machine.gpus},
+        ]
+    return config
+
+
+def _setup(profile: SshProfile | AwsProfile | GcpProfile) -> list[str]:
+    if profile.setup is not None:
+        return list(profile.setup)
+    if profile.image:
+        return []
+    return [f"python3 -m pip install {shlex.join(pinned_requirements())}"]
+
+
+def _remote_token(profile: SshProfile | AwsProfile | GcpProfile) -> str:
+    return "/home/ray/.ray/auth_token" if profile.image else TOKEN
+
+
+def _start(profile: SshProfile | AwsProfile | GcpProfile, *, head: bool) -> list[str]:
+    secure = f"export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0; chmod 600 {TOKEN}"
+    machine = profile.head
+    if head:
+        where = f"--head --port={RAY_PORT} --dashboard-host=127.0.0.1 --autoscaling-config=~/ray_bootstrap_config.yaml"
+    else:
+        where = f"--address=$RAY_HEAD_IP:{RAY_PORT}"
+        machine = profile.worker if isinstance(profile, SshProfile) else machine
+    # The launcher itself tells a cloud's machines what they offer.
+    offers = f" {_offers(machine)}" if isinstance(profile, SshProfile) else ""
+    return ["ray stop", f"{secure}; ulimit -n 65536; ray start {where}{offers}"]
+
+
+def _offers(machine: Machine) -> str:
+    custom = f" --resources={shlex.quote(json.dumps(machine.custom))}" if machine.custom else ""
+    return f"--num-cpus={machine.cpus} --num-gpus={machine.gpus}{custom}"
