@@ -91,12 +91,12 @@ def train_batches(
     Yields:
         Images ``(batch, C, H, W)`` and labels ``(batch,)``.
     """
-    draws = _EpochDraws(split, augment, seed, epoch)
+    draws = _Epoch(split, augment, seed, epoch)
     normalise = _Normaliser(mean, std, split.images.device, dtype)
     for step in range(steps_per_epoch(len(split), batch_size)):
         part = slice(step * batch_size, (step + 1) * batch_size)
-        images, labels = draws.batch(split, part)
-        yield normalise(images).contiguous(memory_format=memory_format), labels
+        images, labels = draws.batch(part)
+        yield normalise(images, memory_format), labels
 
 
 def eval_batches(
@@ -111,7 +111,7 @@ def eval_batches(
     """Yield every image once, in order and unchanged but for the normalisation. See :func:`train_batches`."""
     normalise = _Normaliser(mean, std, split.images.device, dtype)
     for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
-        yield normalise(images).contiguous(memory_format=memory_format), labels
+        yield normalise(images, memory_format), labels
 
 
 class _Normaliser:
@@ -123,42 +123,43 @@ class _Normaliser:
         self.scale = (1 / (255 * stds)).to(device, torch.float32)
         self.shift = (-means / stds).to(device, torch.float32)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        return torch.addcmul(self.shift, images.to(torch.float32), self.scale).to(self.dtype)
+    def __call__(self, images: Tensor, memory_format: torch.memory_format) -> Tensor:
+        # In float32 whatever the target, so that bfloat16 rounds once; the layout last, since NCHW computes faster.
+        values = images.to(torch.float32).mul_(self.scale).add_(self.shift)
+        return values.to(self.dtype).contiguous(memory_format=memory_format)
 
 
-class _EpochDraws:
-    """Everything random about one epoch."""
+class _Epoch:
+    """Everything random about one epoch, drawn at once: an order, and a shift and a flip for each place in it."""
 
     def __init__(self, split: DeviceSplit, augment: str, seed: int, epoch: int) -> None:
         if augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, but got {augment!r}")
+        self.split, self.augment = split, augment
         count, (height, width) = len(split), split.images.shape[2:]
         digest = hashlib.sha256(f"{seed}:{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
         device = split.images.device
         self.order = torch.randperm(count, generator=generator).to(device)
-        self.padding = (math.ceil(height / 8), math.ceil(width / 8)) if augment.startswith("crop") else (0, 0)
-        self.rows, self.columns = None, None
-        if augment == "none":
-            return
-        top, left = (torch.randint(2 * pad + 1, (count, 1), generator=generator) for pad in self.padding)
-        columns = torch.arange(width).expand(count, width)
-        if augment.endswith("flip"):
-            flipped = torch.rand(count, 1, generator=generator) < 0.5
-            columns = torch.where(flipped, width - 1 - columns, columns)
-        self.rows, self.columns = (top + torch.arange(height)).to(device), (left + columns).to(device)
+        down, right = (math.ceil(height / 8), math.ceil(width / 8)) if augment.startswith("crop") else (0, 0)
+        self.padding = (right, right, down, down)
+        padded_width = width + 2 * right
+        top, left = (torch.randint(2 * pad + 1, (count,), generator=generator) for pad in (down, right))
+        self.start = (top * padded_width + left).to(device)
+        flipped = torch.rand(count, generator=generator) < 0.5
+        self.flipped = (flipped & augment.endswith("flip")).long().to(device)
+        columns = torch.arange(width)
+        rows = torch.arange(height)[:, None] * padded_width
+        self.pixels = torch.stack([(rows + columns).flatten(), (rows + columns.flip(0)).flatten()]).to(device)
 
-    def batch(self, split: DeviceSplit, part: slice) -> tuple[Tensor, Tensor]:
-        """Return the images and labels of one slice of the epoch."""
+    def batch(self, part: slice) -> tuple[Tensor, Tensor]:
+        """Return the images, uint8 and augmented, and the labels of one slice of the order."""
         indices = self.order[part]
-        images, labels = split.images[indices], split.labels[indices]
-        if self.rows is None or self.columns is None:
+        images, labels = self.split.images[indices], self.split.labels[indices]
+        if self.augment == "none":
             return images, labels
-        down, right = self.padding
-        if down or right:
-            images = F.pad(images, (right, right, down, down))
-        # One gather does shift and flip: it reads row rows[i], column columns[i] of image i.
-        which = torch.arange(len(indices), device=images.device)[:, None, None]
-        moved = images.permute(0, 2, 3, 1)[which, self.rows[part][:, :, None], self.columns[part][:, None, :]]
-        return moved.permute(0, 3, 1, 2), labels
+        # One gather shifts and flips: pixel k of an image comes from this place in its padded, flattened original.
+        places = self.pixels[self.flipped[part]] + self.start[part][:, None]
+        padded = F.pad(images, self.padding).flatten(2)
+        moved = padded.gather(2, places[:, None].expand(-1, images.shape[1], -1))
+        return moved.view(images.shape), labels
