@@ -1,0 +1,123 @@
+"""The answer in words: what a reader should know after ten seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from search.report.facts import Pick
+from search.report.proposals import MEASURES, Proposals
+from search.report.text import number, percent, size
+from search.results.picks import best_within, knee, smallest_above
+
+NEAR = 0.01
+"""How far below the dense model still counts as near it, in accuracy."""
+
+
+def dense_facts(found: Proposals, meta: Mapping[str, float]) -> dict[str, float | None]:
+    """Return accuracy and memory of the uncompressed model; None where it was not trained or not recorded.
+
+    Args:
+        found: The proposals.
+        meta: What the driver recorded of the experiment.
+    """
+    dense = found.table.filter(_is_dense(found))
+    best = best_within(dense, math.inf)
+    return {
+        "accuracy": None if best is None else dense["accuracy"][best].as_py(),
+        "accuracy_val": None if best is None else dense["accuracy_val"][best].as_py(),
+        "stored_bytes": meta.get("dense_bytes"),
+        "stored_parameters": meta.get("dense_parameters"),
+    }
+
+
+def _is_dense(found: Proposals) -> np.ndarray:
+    return np.array(found.table["method"].to_pylist(), dtype=object) == "dense"
+
+
+def picks(found: Proposals, dense: Mapping[str, float | None], max_bytes: int | None) -> list[Pick]:
+    """Return the models that answer common questions, for each measure of memory; compressed ones only.
+
+    Args:
+        found: The proposals.
+        dense: From :func:`dense_facts`.
+        max_bytes: The budget that the spec names, in bytes.
+    """
+    compressed = found.table.filter(~_is_dense(found))
+    chosen = []
+    for measure in MEASURES:
+        wanted: list[tuple[str, str, str | None]] = []
+        if max_bytes is not None and measure == "stored_bytes":
+            wanted.append(
+                (
+                    f"Best under {size(max_bytes, measure)}",
+                    "best in budget",
+                    _trial(compressed, best_within(compressed, max_bytes, measure)),
+                )
+            )
+        front = found.fronts[measure]
+        wanted.append(("Knee: more memory brings little beyond it", "knee", _trial(front, knee(front, measure))))
+        if dense["accuracy_val"] is not None:
+            row = smallest_above(compressed, dense["accuracy_val"] - NEAR, measure)
+            wanted.append(("Smallest within 1 point of dense", "near dense", _trial(compressed, row)))
+        wanted.append(
+            ("Most accurate", "most accurate", _trial(compressed, best_within(compressed, math.inf, measure)))
+        )
+        chosen += _merged(
+            found, measure, [(title, label, trial) for title, label, trial in wanted if trial in found.rows]
+        )
+    return chosen
+
+
+def _trial(table, row: int | None) -> str | None:
+    return None if row is None else table["trial_id"][row].as_py()
+
+
+def _merged(found: Proposals, measure: str, wanted: list[tuple[str, str, str]]) -> list[Pick]:
+    """Return one pick a model: questions with the same answer share it."""
+    titles: dict[str, list[tuple[str, str]]] = {}
+    for title, label, trial in wanted:
+        titles.setdefault(trial, []).append((title, label))
+    made = []
+    for trial, questions in titles.items():
+        index = found.rows[trial]
+        point = found.shown[index]
+        how = f"ratio {number(point.ratio)}, learning rate {number(point.lr)}"
+        made.append(
+            Pick(
+                "; ".join([questions[0][0], *(title[:1].lower() + title[1:] for title, _ in questions[1:])]),
+                " · ".join(label for _, label in questions),
+                measure,
+                index,
+                point.method,
+                _accuracy(point.accuracy, point.low),
+                size(getattr(point, measure), measure),
+                how,
+                point.trials[0],
+            )  # fmt: skip
+        )
+    return made
+
+
+def _accuracy(accuracy: float, low: float | None) -> str:
+    return percent(accuracy) if low is None else f"{100 * accuracy:.1f} ± {100 * (accuracy - low):.1f} %"
+
+
+def headline(found: Proposals, pick: Pick, dense: Mapping[str, float | None]) -> str:
+    """Return the answer in one sentence: the first pick, against the dense model where there is one."""
+    point = found.shown[pick.point]
+    text = f"{found.looks[pick.method].name} reaches {percent(point.accuracy)} in {pick.size}"
+    whole = dense[pick.measure]
+    smaller = f"{whole / getattr(point, pick.measure):.3g} times smaller" if whole else ""
+    if dense["accuracy"] is None:
+        return f"{text}, {smaller} than the dense model" if smaller else text
+    lost = 100 * (dense["accuracy"] - point.accuracy)
+    against = "as accurate as" if abs(lost) < 0.05 else f"{abs(lost):.1f} points {'below' if lost > 0 else 'above'}"
+    return f"{text}: {against} the dense model{', ' if smaller else ''}{smaller}"
+
+
+def headline_measure(chosen: list[Pick], measure: str) -> Pick | None:
+    """Return the pick that the headline is about, or None where there is none."""
+    return next((pick for pick in chosen if pick.measure == measure), None)

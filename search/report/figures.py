@@ -1,0 +1,217 @@
+"""What the pictures beside the frontier show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from search.report import importance
+from search.report.facts import Budgets, Curve, Gaps, Importances, RatioPoint, Series
+from search.report.proposals import Proposals
+from search.report.text import percent, plural, size, visible
+from search.results import Results
+from search.results.picks import best_within, gaps
+
+MOST_RATIOS = 8
+"""Points of each line in the picture of accuracy against ratio."""
+MOST_COLUMNS = 24
+MOST_LAYERS = 40
+MOST_CURVES = 60
+MOST_EPOCHS = 200
+RATIO_NOTE = (
+    "Each marker is the proposal that was best on the validation images within a range of ratios, shown with its accuracy "
+    "on the test images. Pruned models also pay for the positions of their weights, which a ratio does not count: see "
+    "the frontier above for memory as it is stored."
+)
+
+
+def ratio_series(found: Proposals) -> list[Series]:
+    """Return each method's best accuracy by compression ratio: the figure that papers print.
+
+    Where more than ``MOST_RATIOS`` different ratios were tried, they are put together in as many equal parts of the
+    logarithm of the ratio, the same for all methods.
+    """
+    ratio = found.table["ratio"].to_numpy()
+    usable = np.isfinite(ratio) & (ratio >= 1)
+    if not usable.any():
+        return []
+    distinct = np.unique(ratio[usable])
+    if len(distinct) > MOST_RATIOS:
+        compressed = distinct[distinct > 1]
+        edges = np.geomspace(compressed[0], compressed[-1], MOST_RATIOS + 1)[1:-1]
+    else:
+        edges = (distinct[1:] * distinct[:-1]) ** 0.5
+    part = np.searchsorted(edges, ratio, side="right")
+    names = np.array(found.table["method"].to_pylist(), dtype=object)
+    series = []
+    for name, method in found.methods.items():
+        if name == "dense":
+            continue
+        own = usable & (names == name)
+        line = [_best(found, np.flatnonzero(own & (part == p))) for p in np.unique(part[own])]
+        if line:
+            series.append(Series(method, line))
+    return series
+
+
+def _best(found: Proposals, rows: np.ndarray) -> RatioPoint:
+    group = found.table.take(rows)
+    index = best_within(group, math.inf)
+    assert index is not None  # no group is empty
+    best = group.slice(index, 1).to_pylist()[0]
+    ratios = group["ratio"].to_numpy()
+    return RatioPoint(
+        best["ratio"], float(ratios.min()), float(ratios.max()), best["accuracy"], best["accuracy_low"],
+        best["accuracy_high"], len(rows), visible(best["trial_id"]),
+    )  # fmt: skip
+
+
+def method_gaps(found: Proposals, measure: str) -> Gaps | None:
+    """Return how far apart the methods are at equal memory, or None where no two can be compared."""
+    rows = gaps(found.table, measure).to_pylist()[:15]
+    if not rows:
+        return None
+    names = {name: found.looks[index].name for name, index in found.methods.items()}
+    cells = [
+        (
+            f"{names[row['better']]} over {names[row['worse']]}",
+            [
+                f"{100 * row['mean_gap']:+.1f}",
+                f"{100 * row['min_gap']:+.1f} to {100 * row['max_gap']:+.1f}",
+                f"{size(row['from_memory'], measure)} to {size(row['to_memory'], measure)}",
+            ],
+        )
+        for row in rows
+    ]
+    note = (
+        "Test accuracy of one method's frontier minus the other's, in points, interpolated over the logarithm of memory "
+        "where both have models."
+    )
+    return Gaps(["Mean gap", "Smallest to largest", "Compared between"], cells, note)
+
+
+def budgets(found: Proposals, measure: str, layer_sizes: dict[str, int]) -> Budgets | None:
+    """Return how the frontier's models split their memory, or None where no budget was searched or no size is known.
+
+    Args:
+        found: The proposals.
+        measure: The measure of memory whose frontier is taken.
+        layer_sizes: Weights of each compressed layer.
+    """
+    front = [i for i in found.shown_fronts[measure].overall if found.shown[i].budgets]
+    step = max(1, math.ceil(len(front) / MOST_COLUMNS))
+    columns = front[::step]
+    patterns = list(dict.fromkeys(pattern for i in columns for pattern in found.shown[i].budgets))
+    sizes = {pattern: _size(pattern, layer_sizes) for pattern in patterns}
+    layers = [pattern for pattern in patterns if sizes[pattern]][:MOST_LAYERS]
+    if not layers:
+        return None
+    values = [
+        [
+            found.shown[i].budgets[layer] / sizes[layer] if layer in found.shown[i].budgets else None
+            for i in columns
+        ]
+        for layer in layers
+    ]  # fmt: skip
+    note = (
+        "Each column is a model of the frontier, small to large; a cell is the share of that layer's weights which it "
+        "keeps, in percent. Darker keeps more."
+    )
+    if step > 1:
+        note += f" Every {step}th of {len(front)} models is shown."
+    if len(layers) < len(patterns):
+        note += f" {len(layers)} of {len(patterns)} budgets are shown."
+    return Budgets(layers, columns, values, note)
+
+
+def _size(pattern: str, layer_sizes: dict[str, int]) -> int:
+    return sum(
+        count
+        for layer, count in layer_sizes.items()
+        if visible(layer) == pattern or fnmatchcase(visible(layer), pattern)
+    )
+
+
+def searched_importances(found: Proposals) -> Importances | None:
+    """Return which of the searched values decided the validation accuracy, or None where too few were tried.
+
+    A budget enters as its share of all that a model keeps: how the memory is split, apart from how much there is.
+    """
+    shown = [p for p in found.shown if found.looks[p.method].name != "dense"]
+    columns: dict[str, list[Any]] = {
+        "method": [found.looks[p.method].name for p in shown],
+        "ratio": [_log(p.ratio) for p in shown],
+        "learning rate": [_log(p.lr) for p in shown],
+        "weight decay": [_log(p.weight_decay) for p in shown],
+    }
+    for pattern in list(dict.fromkeys(pattern for p in shown for pattern in p.budgets))[:MOST_LAYERS]:
+        columns[f"budget of {pattern}"] = [
+            _log(p.budgets[pattern] / max(sum(p.budgets.values()), 1)) if pattern in p.budgets else None for p in shown
+        ]
+    result = importance.importances(columns, [p.accuracy_val for p in shown])
+    if result is None:
+        return None
+    note = (
+        f"How much worse a random forest predicts the validation accuracy of held-out proposals when one value is "
+        f"shuffled. Learned from {plural(result.proposals, 'proposal')}; R² on held-out ones is {result.r2:.2f}. Whiskers "
+        f"are one standard deviation over {importance.SPLITS} splits. It shows what went with accuracy, not what causes it."
+    )
+    return Importances(result.rows[:16], note, result.caution)
+
+
+def _log(value: float | None) -> float | None:
+    return math.log10(value) if value and value > 0 else None
+
+
+def learning_curves(results: Results, found: Proposals, measure: str) -> tuple[list[Curve], str]:
+    """Return validation accuracy by epoch of the frontier's trials, and of some others for comparison."""
+    front = found.shown_fronts[measure].overall
+    on_front = set(front[:: max(1, math.ceil(len(front) / MOST_CURVES * 2))])
+    others = [i for i in range(len(found.shown)) if i not in set(front)]
+    chosen = sorted(on_front) + others[:: max(1, math.ceil(len(others) / (MOST_CURVES - len(on_front))))]
+    points = {found.shown[i].trials[0]: (i in on_front, found.shown[i]) for i in chosen}
+    epochs = _epochs(results, list(points))
+    curves = [
+        Curve(p.method, trial, best, p.ratio, p.lr, *_thin(epochs[trial]))
+        for trial, (best, p) in points.items()
+        if trial in epochs
+    ]
+    count = sum(not curve.frontier for curve in curves)
+    note = "The frontier's models, first seed of each"
+    return curves, f"{note}; {plural(count, 'other trial')} faint behind them." if count else f"{note}."
+
+
+def _epochs(results: Results, trials: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+    names = ", ".join("'" + trial.replace("'", "''") + "'" for trial in trials)
+    if not names:
+        return {}
+    rows = results.sql(
+        f"SELECT trial_id, epoch, accuracy_val FROM epochs WHERE trial_id IN ({names}) AND isfinite(accuracy_val) ORDER BY ALL"
+    ).fetchall()
+    found: dict[str, list[tuple[int, float]]] = {}
+    for trial, epoch, accuracy in rows:
+        found.setdefault(trial, []).append((epoch, accuracy))
+    return found
+
+
+def _thin(curve: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    """Return a curve with at most about ``MOST_EPOCHS`` points, its last one kept."""
+    step = max(1, math.ceil(len(curve) / MOST_EPOCHS))
+    kept = curve[:-1:step] + curve[-1:]
+    return [epoch for epoch, _ in kept], [accuracy for _, accuracy in kept]
+
+
+def describe_history(history: Sequence[tuple[int, float]], reference: dict[str, float], measure: str) -> str:
+    """Return a sentence on whether the search was still finding better models when it ended."""
+    half = next(volume for count, volume in reversed(history) if count <= max(history[-1][0] / 2, history[0][0]))
+    grown = (history[-1][1] - half) / history[-1][1] if history[-1][1] else 0.0
+    place = f"accuracy {percent(reference['accuracy'], 0)} and {size(reference[measure], measure)}"
+    verdict = "it was still rising: more trials are likely to pay" if grown > 0.01 else "more trials would add little"
+    return (
+        f"Hypervolume is the share of everything better than the reference point ({place}) that the frontier reaches, on "
+        f"validation accuracy. The second half of the proposals added {grown:.1%}: {verdict}."
+    )

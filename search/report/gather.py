@@ -1,0 +1,171 @@
+"""From experiment folders to the facts of a report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from search.report.answers import dense_facts, headline, headline_measure, picks
+from search.report.facts import Facts
+from search.report.figures import (
+    RATIO_NOTE,
+    budgets,
+    describe_history,
+    learning_curves,
+    method_gaps,
+    ratio_series,
+    searched_importances,
+)
+from search.report.proposals import MEASURES, Proposals, proposals
+from search.report.reproduce import origin, read_spec
+from search.report.running import failures, times
+from search.report.text import plural, visible
+from search.results import Results, load
+from search.results.hypervolume import history
+from search.spec import Spec
+
+FRONTIER_NOTE = (
+    "Models are chosen by their accuracy on validation images and shown with their accuracy on test images, which no choice "
+    "looked at: where the line falls, or a faint marker lies above it, that is chance one sees. Whiskers are 95 % intervals "
+    "over seeds; a hollow marker is one that seeds do not tell from its neighbour."
+)
+
+
+def gather(folders: Iterable[str | os.PathLike[str]]) -> Facts:
+    """Read one or more experiments on the same data and return what there is to say about them.
+
+    Raises:
+        UserError: If a folder is no experiment, or they cannot be compared.
+    """
+    results = load(*folders)
+    specs = [read_spec(store.folder) for store in results.stores]
+    found = proposals(results)
+    meta = _merged_meta(results)
+    measure = meta.get("memory", "stored_bytes")
+    dense = dense_facts(found, meta)
+    max_bytes = next((int(s.objectives.max_bytes) for s in specs if s and s.objectives.max_bytes), None)
+    chosen = picks(found, dense, max_bytes)
+    names = _names(results, specs)
+    title = ", ".join(names)
+    failed, none_failed = failures(results)
+    counts = _counts(results)
+    facts = Facts(
+        title=title,
+        eyebrow=_eyebrow(title, results, counts),
+        headline="No finished trial yet",
+        lede="",
+        measure=measure,
+        measures=MEASURES,
+        accuracy_label="Test accuracy",
+        experiments=names,
+        methods=found.looks,
+        dense={name: dense[name] for name in ("accuracy", *MEASURES)},
+        points=found.shown,
+        focus=[],
+        fronts=found.shown_fronts,
+        picks=chosen,
+        empty=_empty(counts),
+        failures=failed,
+        failures_note=none_failed,
+        times=times(results, found.methods),
+        reproduce=[
+            origin(store.folder, spec, name) for store, spec, name in zip(results.stores, specs, names, strict=True)
+        ],
+    )
+    if found.shown:
+        _answer(facts, found, dense)
+        _figures(facts, results, found, meta)
+    return facts
+
+
+def _answer(facts: Facts, found: Proposals, dense: dict[str, float | None]) -> None:
+    best = headline_measure(facts.picks, facts.measure)
+    front = facts.fronts[facts.measure].overall
+    facts.headline = headline(found, best, dense) if best else "Only the dense model has finished"
+    facts.lede = _lede(facts, found, front)
+    facts.focus = [
+        v for i in front for v in (facts.points[i].accuracy, facts.points[i].low, facts.points[i].high) if v is not None
+    ]
+    facts.frontier_note = FRONTIER_NOTE
+    if dense["accuracy"] is None:
+        facts.notes.append(
+            "No dense model was trained in these experiments: add dense to space.methods to see its line."
+        )
+    if found.sampling:
+        facts.notes.append(found.sampling)
+    if all(point.low is None for point in facts.points):
+        facts.notes.append(
+            "Every proposal was trained with one seed, so that there are no intervals: repeats in the spec adds seeds."
+        )
+
+
+def _lede(facts: Facts, found: Proposals, front: list[int]) -> str:
+    """Return what the frontier is made of and how sure it is."""
+    shares: dict[str, int] = {}
+    for index in front:
+        name = facts.methods[facts.points[index].method].name
+        shares[name] = shares.get(name, 0) + 1
+    most = sorted(shares, key=lambda name: -shares[name])
+    parts = ", ".join(f"{name} {shares[name]}" for name in most)
+    tied = sum(facts.points[index].tied for index in front)
+    text = f"{plural(len(front), 'model')} of {plural(found.table.num_rows, 'proposal')} form the frontier ({parts})."
+    return text + (f" Seeds do not tell {tied} of them from a neighbour." if tied else "")
+
+
+def _figures(facts: Facts, results: Results, found: Proposals, meta: dict[str, Any]) -> None:
+    facts.ratios = ratio_series(found)
+    facts.ratio_note = RATIO_NOTE
+    facts.gaps = method_gaps(found, facts.measure)
+    facts.budgets = budgets(found, facts.measure, meta.get("layer_sizes", {}))
+    facts.importances = searched_importances(found)
+    facts.curves, facts.curves_note = learning_curves(results, found, facts.measure)
+    reference = _reference(found, facts.measure, meta)
+    grown = history(found.table, reference, (facts.measure,)).to_pydict()
+    facts.history = list(zip(grown["points"], grown["hypervolume"], strict=True))
+    facts.history_note = describe_history(facts.history, reference, facts.measure)
+
+
+def _reference(found: Proposals, measure: str, meta: dict[str, Any]) -> dict[str, float]:
+    """Return the reference point that the spec fixed; without one, the largest model that was tried."""
+    given = meta.get("reference")
+    if given:
+        return {"accuracy": float(given["accuracy"]), measure: float(given["memory"])}
+    return {"accuracy": 0.0, measure: float(found.table[measure].to_numpy().max())}
+
+
+def _merged_meta(results: Results) -> dict[str, Any]:
+    """Return the facts of the first experiment that has any, with the layers of all."""
+    known = [meta for meta in results.meta if meta]
+    if not known:
+        return {}
+    sizes = {layer: count for meta in known for layer, count in meta.get("layer_sizes", {}).items()}
+    return {**known[0], "layer_sizes": sizes}
+
+
+def _names(results: Results, specs: list[Spec | None]) -> list[str]:
+    return [
+        visible(spec.name if spec else str(store.folder).rstrip("/").rpartition("/")[2])
+        for store, spec in zip(results.stores, specs, strict=True)
+    ]
+
+
+def _counts(results: Results) -> dict[str, int]:
+    return dict(results.sql("SELECT status, count(*) FROM trials GROUP BY status").fetchall())
+
+
+def _eyebrow(title: str, results: Results, counts: dict[str, int]) -> str:
+    ((models, data, ended),) = results.sql(
+        "SELECT string_agg(DISTINCT model, ', ' ORDER BY model), string_agg(DISTINCT dataset, ', '), max(finished_at)::VARCHAR FROM trials"
+    ).fetchall()
+    what = f"{visible(models)} on {visible(data)}" if models and data else None
+    return " · ".join(
+        part for part in (title, what, plural(sum(counts.values()), "trial"), ended and ended[:10]) if part
+    )
+
+
+def _empty(counts: dict[str, int]) -> str:
+    if not counts:
+        return "The tables hold no trial yet: the report fills as the search writes. Run it again later."
+    ended = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
+    return f"No trial has finished with an accuracy ({ended}), so that there is no frontier to show."

@@ -1,0 +1,1 @@
+"""The parts of the HTML page: its template, its style and its scripts."""

@@ -1,0 +1,73 @@
+"""How to run an experiment again: commands, versions, commit, seed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import yaml
+
+from search.errors import UserError
+from search.report.facts import Origin
+from search.report.text import visible
+from search.results import Folder
+from search.spec import Spec, parse_spec
+
+SPEC_PATH = "spec.yaml"
+
+
+def read_spec(folder: Folder) -> Spec | None:
+    """Return the resolved spec of an experiment folder, or None where it has none.
+
+    Raises:
+        UserError: If it is no spec.
+    """
+    try:
+        text = folder.read(SPEC_PATH).decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder}/{SPEC_PATH}: cannot be read as text ({error})") from error
+    return parse_spec(text, where=f"{folder}/{SPEC_PATH}")
+
+
+def shell_name(folder: Folder) -> str:
+    """Return how a person would write the folder in a shell: quoted, and relative where it lies below this one."""
+    name = str(folder)
+    if folder.is_local:
+        below = os.path.relpath(name)
+        name = name if below.startswith("..") else below
+    return shlex.quote(name)
+
+
+def origin(folder: Folder, spec: Spec | None, name: str) -> Origin:
+    """Return the commands and facts for one experiment.
+
+    Args:
+        folder: The experiment folder.
+        spec: Its spec, or None where it has none.
+        name: Name of the experiment.
+    """
+    place = shell_name(folder)
+    commands = [f'rps-search query {place} "SELECT * FROM frontier"', f"rps-search frontier {place}"]
+    if spec is None:
+        return Origin(visible(name), commands, [("Spec", "the folder holds none")], None)
+    again = shlex.quote(str(Path(name).name + "-again"))
+    spec_file = shlex.quote(f"{str(folder) if place[:1] == chr(39) else place}/{SPEC_PATH}")
+    commands = [f"rps-search launch {spec_file} --storage {again}", f"rps-search resume {place}", *commands]
+    facts = [
+        ("Seed", str(spec.seed)),
+        ("Model", visible(spec.model.name)),
+        ("Data", visible(spec.data.name)),
+        ("Trials", f"{spec.trials:,}, {spec.repeats} for each proposal" if spec.repeats > 1 else f"{spec.trials:,}"),
+        ("Sampler", spec.search.sampler),
+    ]
+    if spec.provenance:
+        facts += [
+            ("Launched", visible(spec.provenance.created_at)),
+            ("Commit", visible(spec.provenance.git_commit or "not in a git repository")),
+            ("Versions", ", ".join(visible(f"{k} {v}") for k, v in sorted(spec.provenance.versions.items()))),
+        ]
+    text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True), sort_keys=False)
+    return Origin(visible(name), commands, facts, text)

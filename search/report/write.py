@@ -1,0 +1,50 @@
+"""Writing a report to a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.errors import UserError
+from search.report.gather import gather
+from search.report.html import render
+from search.report.pictures import write_pictures
+from search.results import Folder
+
+PAGE = "report.html"
+
+
+def write_report(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Write ``report.html`` and each picture as PNG and SVG.
+
+    Args:
+        folders: Experiment folders: paths or URIs.
+        out: Folder for the files; None takes ``report`` in the first experiment folder, which must be local.
+
+    Returns:
+        The files, the page first.
+
+    Raises:
+        UserError: If a folder is no experiment, they cannot be compared, or the files cannot be written.
+    """
+    place = _place(folders, out)
+    facts = gather(folders)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        page = place / PAGE
+        page.write_text(render(facts), encoding="utf-8")
+        return [page, *write_pictures(facts, place)]
+    except OSError as error:
+        raise UserError(
+            f"{place}: the report cannot be written there ({error}); name another folder with --out"
+        ) from error
+
+
+def _place(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None) -> Path:
+    if out is not None:
+        return Path(out)
+    first = Folder(folders[0])
+    if not first.is_local:
+        raise UserError(f"{first}: is not on this machine; say with --out where the report should go")
+    return Path(first.uri.removeprefix("file://")) / "report"
