@@ -1,5 +1,7 @@
 """Pruning, lottery tickets and small models: what parameter sharing is compared against."""
 
+from baselines.channels import ChannelConfig, prune_channels_
+from baselines.cost import Cost, measure_cost
 from baselines.files import load_sparse, save_sparse
 from baselines.lottery import LotteryConfig, LotteryState, TrainFn, count_rounds, lottery_ticket_
 from baselines.masks import apply_masks_, masks_of, unmask_
@@ -8,6 +10,8 @@ from baselines.small import small_model
 from baselines.summary import SparseSummary, sparse_summary
 
 __all__ = [
+    "ChannelConfig",
+    "Cost",
     "LotteryConfig",
     "LotteryState",
     "PruneConfig",
@@ -18,7 +22,9 @@ __all__ = [
     "load_sparse",
     "lottery_ticket_",
     "masks_of",
+    "measure_cost",
     "prune_",
+    "prune_channels_",
     "save_sparse",
     "score",
     "small_model",

@@ -1,0 +1,64 @@
+"""What a model costs to run: operations, parameters and measured time."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one forward pass.
+
+    Attributes:
+        flops: Floating-point operations of matrix products and convolutions, a multiply-add counting as two. Masked
+            weights count: a sparse matrix is multiplied as a dense one. Recovering shared weights does not.
+        parameters: Number of trainable and frozen parameters that the model holds.
+        latency_s: Median measured time in seconds, in eval mode and without gradients.
+    """
+
+    flops: int
+    parameters: int
+    latency_s: float
+
+
+def measure_cost(model: nn.Module, example_input: Tensor, *, repeats: int = 10) -> Cost:
+    """Measure one forward pass of a copy of ``model`` on ``example_input``, ``(N, ...)``.
+
+    Args:
+        model: Any module; it is left as it is.
+        example_input: The batch; FLOPs and time are those of all of it.
+        repeats: Number of timed passes, >= 1, after two that are not counted.
+
+    Raises:
+        ValueError: If ``repeats`` < 1.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats >= 1 must hold, but got {repeats}")
+    subject = copy.deepcopy(model).eval()
+    times = []
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            subject(example_input)
+        for _ in range(repeats + 1):
+            _wait(example_input)
+            start = time.perf_counter()
+            subject(example_input)
+            _wait(example_input)
+            times.append(time.perf_counter() - start)
+    return Cost(
+        flops=counter.get_total_flops(),
+        parameters=sum(p.numel() for p in model.parameters()),
+        latency_s=statistics.median(times[1:]),
+    )
+
+
+def _wait(tensor: Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)
