@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from search.cli import launch
+from search.cli import check, frontier, launch, query, schema
 from search.errors import UserError
 
 WRONG_INPUT = 2
@@ -22,6 +22,10 @@ app = typer.Typer(
 app.command("launch")(launch.launch)
 app.command("resume")(launch.resume)
 app.command("status")(launch.status)
+app.command("query")(query.query)
+app.command("frontier")(frontier.frontier)
+app.command("check")(check.check)
+app.command("schema")(schema.schema)
 
 
 def main() -> None:

@@ -176,6 +176,28 @@ def decode(file: pa.NativeFile, name: TableName, footer: Footer, columns: Sequen
         raise DamagedPartError(f"a page cannot be read: {error}") from error
 
 
+def salvage(file: pa.NativeFile, name: TableName, footer: Footer) -> pa.Table:
+    """Return what can be read of an open part with damaged pages: row groups whose required columns are whole.
+
+    Other columns of them that cannot be read are null. The columns are those that the writer knew.
+    """
+    reader = pq.ParquetFile(file, metadata=footer.metadata, page_checksum_verification=True)
+    known = [column for column in TABLES[name].names if column in reader.schema_arrow.names]
+    groups = []
+    for group in range(footer.metadata.num_row_groups):
+        rows = footer.metadata.row_group(group).num_rows
+        columns = []
+        for column in known:
+            try:
+                columns.append(reader.read_row_group(group, [column])[column])
+            except (pa.ArrowException, OSError, ValueError):
+                columns.append(pa.nulls(rows, reader.schema_arrow.field(column).type))
+        table = pa.table(columns, names=known)
+        if not any(table[field.name].null_count for field in TABLES[name] if not field.nullable):
+            groups.append(table)
+    return pa.concat_tables(groups) if groups else reader.schema_arrow.empty_table().select(known)
+
+
 def conform(name: TableName, table: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Return the table with exactly ``columns``, in the current schema's types, absent ones null."""
     schema = pa.schema([TABLES[name].field(column) for column in columns])

@@ -204,33 +204,43 @@ class ResultStore:
             UserError: If a part was written by a later version.
         """
         replaced = 0
+        damaged: set[str] = set()
         while True:
             snapshot = self.snapshot(table)
             for path in snapshot.superseded:
                 self.folder.delete(path)
-            run = mergeable([part.name.rows for part in snapshot.parts])
+            parts = [part for part in snapshot.parts if part.path not in damaged]
+            run = mergeable([part.name.rows for part in parts])
             if run is None:
                 return replaced
-            replaced += self._merge(table, snapshot.parts[run])
+            try:
+                replaced += self.merge(table, parts[run])
+            except DamagedPartError as error:
+                # It stays where it is, for rps-search check; the others are merged around it.
+                damaged.add(str(error))
 
-    def _merge(self, table: TableName, parts: list[Part]) -> int:
-        merged, sources = [], []
+    def merge(self, table: TableName, parts: Sequence[Part]) -> int:
+        """Replace neighbouring parts by one that has their rows, each key once. Returns how many it replaced.
+
+        Raises:
+            DamagedPartError: If one of them cannot be read, naming its path; nothing has changed then.
+            OSError: If the folder cannot be written.
+        """
+        tables = []
         for part in parts:
             try:
-                merged.append(self.read_part(table, part, TABLES[table].names))
-                sources.append(part)
+                tables.append(self.read_part(table, part, TABLES[table].names))
             except DamagedPartError as error:
-                raise OSError(f"{self.folder}/{part.path}: {error}; run rps-search check on the folder") from error
-        rows = unique_rows(table, pa.concat_tables(merged))
-        path = self._write(table, rows, sources[0].name.time_ns, [str(part.name) for part in sources])
-        name = PartName.parse(path.rpartition("/")[2])
-        assert name is not None
+                self.warn([Problem(part.path, str(error))])
+                raise DamagedPartError(part.path) from error
+        rows = unique_rows(table, pa.concat_tables(tables))
+        path = self._write(table, rows, parts[0].name.time_ns, [str(part.name) for part in parts])
         # What replaces others must be readable before they go.
-        check = self._open_part(table, Entry(path, 0))
-        self.read_part(table, check, TABLES[table].names)
-        for part in sources:
+        written = self._open_part(table, Entry(path, 0))
+        self.read_part(table, written, TABLES[table].names)
+        for part in parts:
             self.folder.delete(part.path)
-        return len(sources)
+        return len(parts)
 
     def _retry(self, read: Callable[[], T]) -> T:
         """Read again where a compaction deleted a part between listing and opening it."""

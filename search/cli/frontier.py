@@ -1,0 +1,189 @@
+"""``frontier``: the best trade between accuracy and memory that an experiment found, and which point to take."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pyarrow as pa
+import typer
+
+from search.cli.output import Format, FormatOption, OutOption, format_table, write
+from search.errors import UserError
+
+if TYPE_CHECKING:
+    from search.results import Folder
+
+_ACCURACY_OF = {"val": "accuracy_val", "test": "accuracy"}
+_HIDDEN_IN_TABLES = {"experiment", "number", "finished_at", "accuracy_val_low", "accuracy_val_high"}
+
+
+def frontier(
+    folders: Annotated[list[str], typer.Argument(metavar="DIR ...", help="Experiment folders.")],
+    by: Annotated[
+        list[str] | None, typer.Option(help="A frontier for each method, model, experiment or dataset; repeatable.")
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="stored_bytes (default), stored_parameters, latency_ms or flops; repeatable, up to three."),
+    ] = None,
+    on: Annotated[str, typer.Option(help="Accuracy that decides: val, or test as papers do.")] = "val",
+    max_bytes: Annotated[
+        str | None, typer.Option(help="Only the most accurate point that stores at most this (200kB).")
+    ] = None,
+    within: Annotated[
+        float | None, typer.Option(help="Only the smallest point within this many percentage points of dense.")
+    ] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="Only the point after which memory brings little.")] = False,
+    gaps: Annotated[bool, typer.Option("--gaps", help="By how much methods differ at equal memory.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="How the hypervolume grew.")] = False,
+    form: FormatOption = None,
+    out: OutOption = None,
+) -> None:
+    """Print the frontier: the points that none beats in accuracy and memory at once, seeds averaged first.
+
+    Points are chosen by validation accuracy; the column accuracy is their test accuracy, which chose nothing. Where
+    overlaps is true, seeds do not tell a point from its neighbour.
+    """
+    from search.results.load import load
+
+    if on not in _ACCURACY_OF:
+        raise UserError(f"--on {on}: write val or test")
+    asked = _Asked(load(*folders), tuple(measure or ["stored_bytes"]), _ACCURACY_OF[on], tuple(by or ()))
+    if gaps:
+        found = asked.gaps()
+    elif history:
+        found = asked.history()
+    elif max_bytes is not None or within is not None or knee:
+        found = asked.picks(max_bytes, within, knee)
+    else:
+        found = asked.frontier()
+        asked.explain(found)
+    if out is None and form in {None, Format.TABLE}:
+        found = found.drop_columns([name for name in found.column_names if name in _HIDDEN_IN_TABLES and not history])
+    write(found.to_reader(), form, out)
+
+
+def print_frontier(folder: Folder) -> None:
+    """Print the frontier of one experiment, as the command without options does."""
+    from search.results.load import load
+
+    asked = _Asked(load(folder.uri), ("stored_bytes",), "accuracy_val", ())
+    found = asked.frontier()
+    asked.explain(found)
+    if found.num_rows:
+        print(format_table(found.drop_columns(sorted(_HIDDEN_IN_TABLES))), end="")
+
+
+class _Asked:
+    """What the options of one call mean."""
+
+    def __init__(self, results: Any, measures: tuple[str, ...], on: str, by: tuple[str, ...]) -> None:
+        from search.results import points
+
+        self.results, self.on, self.by = results, on, by
+        self.measures = points.check_measures(measures)
+        self.trials = results.table("trials", [*points.COLUMNS, *measures])
+        self.points = points.points(self.trials, measures)
+
+    def frontier(self) -> pa.Table:
+        from search.results.frontier import frontier
+
+        return frontier(self.points, self.measures, on=self.on, by=self.by)
+
+    def gaps(self) -> pa.Table:
+        from search.results.picks import gaps
+
+        return gaps(self._one_data_set(), self._one_measure("--gaps"), on=self.on)
+
+    def history(self) -> pa.Table:
+        from search.results.hypervolume import history
+
+        reference = self._reference()
+        if reference is None:
+            raise UserError(
+                "--history needs the reference point of one experiment, for the measure that its spec trades"
+            )
+        return history(self._one_data_set(), reference, self.measures, on=self.on)
+
+    def picks(self, max_bytes: str | None, within: float | None, knee: bool) -> pa.Table:
+        from search.results import picks
+
+        points = self._one_data_set()
+        rows: dict[str, tuple[pa.Table, int | None]] = {}
+        if max_bytes is not None:
+            if "stored_bytes" not in self.measures:
+                raise UserError(f"--max-bytes needs --measure stored_bytes, but got {', '.join(self.measures)}")
+            rows[f"at most {max_bytes}"] = points, picks.best_within(points, _bytes(max_bytes), on=self.on)
+        if within is not None:
+            dense = picks.dense_accuracy(points, on=self.on)
+            if dense is None:
+                raise UserError("--within needs a finished trial of the method dense; add dense to space.methods")
+            measure = self._one_measure("--within")
+            rows[f"within {within:g}"] = points, picks.smallest_above(points, dense - within / 100, measure, on=self.on)
+        if knee:
+            chosen = self.frontier()
+            rows["knee"] = chosen, picks.knee(chosen, self._one_measure("--knee"), on=self.on)
+        found = []
+        for name, (table, row) in rows.items():
+            if row is None:
+                reason = "a knee needs three" if name == "knee" else "none is that small or that accurate"
+                raise UserError(f"no point is {name}: {reason}, of {table.num_rows}")
+            one = table.slice(row, 1).select(points.column_names)
+            found.append(one.add_column(0, "pick", pa.array([name])))
+        return pa.concat_tables(found)
+
+    def explain(self, found: pa.Table) -> None:
+        """Say on stderr what the frontier is made of, and its hypervolume where a reference point is known."""
+        used = int(sum(self.points["seeds"].to_pylist()))
+        left_out = self.trials.num_rows - used
+        note = f"; {left_out} left out: not finished, or without finite accuracies and measures" if left_out else ""
+        decides = "validation" if self.on == "accuracy_val" else "test"
+        print(
+            f"{found.num_rows} of {self.points.num_rows} points are on the frontier, chosen by {decides} accuracy"
+            f" ({used} trials{note})",
+            file=sys.stderr,
+        )
+        reference = self._reference()
+        if reference is not None and not self.by and self.points.num_rows:
+            from search.results.hypervolume import hypervolume
+
+            share = hypervolume(self.points, reference, self.measures, on=self.on)
+            print(f"hypervolume: {share:.4f} of the box up to the reference point {_named(reference)}", file=sys.stderr)
+
+    def _reference(self) -> Mapping[str, float] | None:
+        """Return the reference point if there is one experiment, and it is over the measure asked for."""
+        metas = self.results.meta
+        if (
+            len(metas) != 1
+            or not metas[0].get("reference")
+            or [metas[0].get("memory", "stored_bytes")] != [*self.measures]
+        ):
+            return None
+        reference = metas[0]["reference"]
+        return {"accuracy": reference["accuracy"], self.measures[0]: reference["memory"]}
+
+    def _one_measure(self, option: str) -> str:
+        if len(self.measures) > 1:
+            raise UserError(f"{option} takes one --measure, but got {', '.join(self.measures)}")
+        return self.measures[0]
+
+    def _one_data_set(self) -> pa.Table:
+        names = self.points["dataset"].unique().to_pylist()
+        if len(names) > 1:
+            raise UserError(f"accuracies on different data sets cannot be compared, but here are {', '.join(names)}")
+        return self.points
+
+
+def _bytes(text: str) -> int:
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError as error:
+        raise UserError(f"--max-bytes {text}: write a number of bytes, such as 200000, 200kB or 1MiB") from error
+
+
+def _named(reference: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in reference.items())

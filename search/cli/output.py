@@ -1,0 +1,192 @@
+"""How tables leave the command line: as text for people, or as CSV, JSON or Parquet for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import pyarrow as pa
+import typer
+from pyarrow import csv, parquet
+
+from search.errors import UserError
+
+TABLE_ROWS = 200
+CELL_WIDTH = 48
+_INDENT = "  "
+
+
+class Format(StrEnum):
+    """Formats of tables."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+FormatOption = Annotated[
+    Format | None, typer.Option("--format", help="Default: what the ending of --out says, otherwise table.")
+]
+OutOption = Annotated[str | None, typer.Option("--out", metavar="FILE", help="Write here, not to standard output.")]
+
+
+def write(reader: pa.RecordBatchReader, form: Format | None, out: str | None) -> None:
+    """Write a stream of batches in a format to a file or standard output. A file appears whole or not at all.
+
+    Raises:
+        UserError: If Parquet is to go to standard output, or the file cannot be written.
+    """
+    form = form or _by_ending(out)
+    if out is None:
+        if form is Format.PARQUET:
+            raise UserError("Parquet needs a file to go to: add --out FILE.parquet")
+        _WRITERS[form](reader, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    with _whole_file(Path(out)) as stream:
+        _WRITERS[form](reader, stream)
+
+
+def printable(text: str) -> str:
+    """Return text with everything that could steer a terminal, or turn its direction, shown as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def format_table(table: pa.Table) -> str:
+    """Return a table as aligned text, numbers to the right; long cells are cut."""
+    columns = [
+        [printable(name), *map(_cell, column.to_pylist())]
+        for name, column in zip(table.column_names, table, strict=True)
+    ]
+    right = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
+    widths = [max(map(len, column)) for column in columns]
+    lines = (
+        _INDENT.join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _by_ending(out: str | None) -> Format:
+    ending = Path(out).suffix.removeprefix(".").lower() if out else ""
+    return Format(ending) if ending in set(Format) else Format.TABLE
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"--out {path}: cannot be written: {os.strerror(error.errno) if error.errno else error}"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_table(reader: pa.RecordBatchReader, stream: IO[bytes]) -> None:
+    batches, rows = [], 0
+    for batch in reader:
+        batches.append(batch)
+        rows += batch.num_rows
+        if rows > TABLE_ROWS:
+            break
+    shown = pa.Table.from_batches(batches, reader.schema).slice(0, TABLE_ROWS)
+    stream.write(format_table(shown).encode())
+    if rows > TABLE_ROWS:
+        print(f"only the first {TABLE_ROWS} rows are shown; --format csv, json or parquet writes all", file=sys.stderr)
+
+
+def _write_csv(reader: pa.RecordBatchReader, stream: IO[bytes]) -> None:
+    screen = stream.isatty()
+    nested = [pa.types.is_nested(field.type) for field in reader.schema]
+    fields = [f.with_type(pa.string()) if n else f for f, n in zip(reader.schema, nested, strict=True)]
+    with csv.CSVWriter(stream, pa.schema(fields)) as writer:
+        for batch in reader:
+            columns = [
+                _as_text(column, screen) if n or (screen and pa.types.is_string(column.type)) else column
+                for column, n in zip(batch.columns, nested, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=pa.schema(fields)))
+
+
+def _as_text(column: pa.Array, screen: bool) -> pa.Array:
+    """Return nested values as JSON and, for a screen, strings without control characters."""
+    texts = [v if v is None or isinstance(v, str) else json.dumps(_plain(v)) for v in _values(column)]
+    return pa.array([t if t is None or not screen else printable(t) for t in texts], pa.string())
+
+
+def _write_json(reader: pa.RecordBatchReader, stream: IO[bytes]) -> None:
+    """Write an array of objects, one a line. What JSON has no number for (NaN, infinity) is null."""
+    mark = "[\n"
+    for batch in reader:
+        for row in zip(*map(_values, batch.columns), strict=True):
+            line = json.dumps(dict(zip(batch.schema.names, map(_plain, row), strict=True)), allow_nan=False)
+            stream.write(f"{mark}{line}".encode())
+            mark = ",\n"
+    stream.write(b"[]\n" if mark == "[\n" else b"\n]\n")
+
+
+def _write_parquet(reader: pa.RecordBatchReader, stream: IO[bytes]) -> None:
+    with parquet.ParquetWriter(stream, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+_WRITERS: dict[Format, Callable[[pa.RecordBatchReader, IO[bytes]], None]] = {
+    Format.TABLE: _write_table,
+    Format.CSV: _write_csv,
+    Format.JSON: _write_json,
+    Format.PARQUET: _write_parquet,
+}
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    values = column.to_pylist()
+    if pa.types.is_map(column.type):
+        return [value if value is None else dict(value) for value in values]
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Return a value made of what JSON knows."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    if isinstance(value, dict | list | tuple):
+        value = json.dumps(_plain(value))
+    text = printable(str(value))
+    return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
