@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 Resources: TypeAlias = dict[str, float]
 
 CONNECT_TIMEOUT_S = 5.0
+NO_RAY_HERE = "there is no Ray on this machine to join; start one with `ray start --head`, or use --cluster local"
 
 
 @dataclass(frozen=True)
@@ -141,17 +142,26 @@ def _start(profile: LocalProfile, common: dict[str, Any]) -> None:
 
 
 def _join(address: str, common: dict[str, Any]) -> None:
-    host, _, port = address.rpartition(":")
-    if host:
-        # Ray itself would try for minutes, and then end the process.
-        try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-        except OSError as error:
-            raise ClusterError(_why_unreachable(address, error)) from error
+    resolved = _resolve(address)
+    host, _, port = resolved.rpartition(":")
     try:
-        ray.init(address=address, **common)
+        # Ray itself would try for minutes, and then end the process.
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        ray.init(address=resolved, **common)
     except Exception as error:
         raise ClusterError(_why_unreachable(address, error)) from error
+
+
+def _resolve(address: str) -> str:
+    """Return HOST:PORT of a cluster; auto stands for the one that this machine is part of."""
+    if address != "auto":
+        return address
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = canonicalize_bootstrap_address("auto")
+    if not found:
+        raise ClusterError(NO_RAY_HERE)
+    return found
 
 
 def _address(profile: Profile) -> str:
@@ -178,7 +188,7 @@ def _why_unreachable(address: str, error: Exception) -> str:
     if "Version mismatch" in text:
         return f"the cluster at {address} runs other versions: {' '.join(text.split())[:300]}; install the same here"
     if address == "auto":
-        return "there is no Ray on this machine to join; start one with `ray start --head`, or use --cluster local"
+        return NO_RAY_HERE
     return (
         f"no Ray answers at {address} ({one_line(error, 120)}); check the address, and that this machine is part of "
         "the cluster - from outside, give the address of its Jobs server as http://HOST:8265"

@@ -1,0 +1,94 @@
+import subprocess
+import sys
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from clusters import ClusterError, ProfileFile, load_profile
+from clusters.profile import named_profiles
+
+
+def parse(**fields):
+    return ProfileFile.model_validate(fields).root
+
+
+def test_every_kind_ships_as_a_profile_named_after_it():
+    kinds = {"local", "existing", "ssh", "aws", "gcp", "kubernetes", "slurm"}
+    assert {name: load_profile(name).kind for name in named_profiles()} == {kind: kind for kind in kinds}
+
+
+def test_a_file_is_named_after_itself(tmp_path):
+    path = tmp_path / "lab.yaml"
+    path.write_text("kind: local\ncpus: 3\n")
+    profile = load_profile(str(path))
+    assert (profile.name, profile.cpus) == ("lab", 3)
+
+
+def test_unknown_name_gets_the_nearest():
+    with pytest.raises(ClusterError, match="unknown profile 'kubernets': did you mean 'kubernetes'"):
+        load_profile("kubernets")
+    with pytest.raises(ClusterError, match=r"missing\.yaml: no such file"):
+        load_profile("missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("- a\n", "is a mapping of fields, but this is a list"), ("a: [\n", "line 2: not valid YAML"), ("", "NoneType")],
+)
+def test_a_file_that_holds_no_profile(tmp_path, text, message):
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(ClusterError, match=message):
+        load_profile(str(path))
+
+
+def test_a_binary_file_is_refused(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ClusterError, match="cannot be read as a text file"):
+        load_profile(str(path))
+
+
+@pytest.mark.parametrize("kind", sorted(named_profiles()))
+def test_unknown_fields_are_refused(kind):
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        parse(**yaml.safe_load(named_profiles()[kind]), cpu=2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "lokal"}, "does not match any of the expected tags"),
+        ({"kind": "local", "cpus": 0}, "greater than 0"),
+        ({"kind": "existing", "address": "ray://h:10001"}, "write http://HOST:8265"),
+        ({"kind": "existing", "address": "somewhere"}, "an address is auto"),
+    ],
+)
+def test_impossible_values_say_what_is_possible(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        parse(**fields)
+
+
+def test_impossible_clusters_say_what_is_wrong():
+    aws = yaml.safe_load(named_profiles()["aws"])
+    with pytest.raises(ValidationError, match="the head must not be a spot machine"):
+        parse(**aws | {"head": aws["head"] | {"spot": True}})
+    with pytest.raises(ValidationError, match="min <= max must hold, but got min=9, max=2"):
+        parse(**aws | {"workers": {"w": {"instance": "a", "cpus": 1, "min": 9, "max": 2}}})
+    with pytest.raises(ValidationError, match="security_groups"):
+        parse(**aws | {"security_groups": []})
+    kubernetes = yaml.safe_load(named_profiles()["kubernetes"])
+    with pytest.raises(ValidationError, match="every pod needs its memory, but w has none"):
+        parse(**kubernetes | {"workers": {"w": {"cpus": 1}}})
+
+
+def test_shapes_count_the_machines_that_may_come():
+    shapes = {name: [(dict(s.resources), s.count) for s in load_profile(name).shapes()] for name in ("ssh", "slurm")}
+    assert shapes["ssh"] == [({"CPU": 4.0, "GPU": 0.0}, 1), ({"CPU": 8.0, "GPU": 1.0}, 2)]
+    assert shapes["slurm"] == [({"CPU": 32.0, "GPU": 4.0}, 1), ({"CPU": 32.0, "GPU": 4.0}, 3)]
+
+
+def test_reading_a_profile_does_not_import_ray():
+    program = "import sys, clusters; clusters.load_profile('aws'); sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,180 @@
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+import ray.autoscaler
+import yaml
+
+from clusters import ClusterError, ProfileFile, load_profile
+from clusters.profile import named_profiles
+from clusters.render import render
+from clusters.render.kuberay import ray_job
+
+SCHEMAS = Path(__file__).parent / "schemas"
+LAUNCHED = ["ssh", "aws", "gcp"]
+
+
+def validate_launcher(config):
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+    jsonschema.validate(config, schema)
+
+
+def validate_kuberay(document):
+    name = f"{document['kind'].lower()}.json"
+    jsonschema.validate(document, json.loads((SCHEMAS / name).read_text()))
+
+
+def changed(name, **fields):
+    raw = yaml.safe_load(named_profiles()[name]) | {"name": name} | fields
+    return ProfileFile.model_validate(raw).root
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_launcher_yaml_satisfies_rays_own_schema(name):
+    validate_launcher(yaml.safe_load(render(load_profile(name))))
+
+
+def test_the_schema_is_one_that_refuses():
+    config = yaml.safe_load(render(load_profile("aws")))
+    with pytest.raises(jsonschema.ValidationError):
+        validate_launcher(config | {"wrokers": 3})
+    document = yaml.safe_load(render(load_profile("kubernetes")))
+    document["spec"]["workerGroupSpecs"][0]["maxReplica"] = 1
+    with pytest.raises(jsonschema.ValidationError):
+        validate_kuberay(document)
+
+
+def test_ray_cluster_satisfies_the_schema():
+    document = yaml.safe_load(render(changed("kubernetes", service_account="searcher")))
+    validate_kuberay(document)
+    assert document["spec"]["authOptions"] == {"mode": "token"}
+    assert document["spec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["resources"]["limits"] == {
+        "cpu": "7",
+        "memory": "28672Mi",
+        "nvidia.com/gpu": "1",
+    }
+
+
+def test_ray_job_reads_its_spec_from_a_config_map_of_its_name():
+    config_map, job = ray_job(load_profile("kubernetes"), "try-1", "name: a\n", "kind: local\n", "s3://b/a")
+    validate_kuberay(job)
+    assert config_map["data"]["spec.yaml"] == "name: a\n"
+    volumes = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["volumes"]
+    assert {"name": "spec", "configMap": {"name": "try-1"}} in volumes
+    assert job["spec"]["entrypoint"].endswith(
+        "launch /etc/rps-search/spec.yaml --storage s3://b/a --cluster /etc/rps-search/profile.yaml"
+    )
+
+
+def test_custom_resources_survive_kuberays_shell():
+    worker = {"cpus": 4, "memory": "8GiB", "custom": {"fpga": 2}}
+    document = yaml.safe_load(render(changed("kubernetes", workers={"w": worker})))
+    argument = document["spec"]["workerGroupSpecs"][0]["rayStartParams"]["resources"]
+    shown = subprocess.run(["bash", "-c", f"echo {argument}"], capture_output=True, text=True, check=True)
+    assert json.loads(shown.stdout) == {"fpga": 2}
+
+
+def test_cloud_workers_are_spot_machines_and_the_head_is_not():
+    for name, spot in (
+        ("aws", lambda config: "InstanceMarketOptions" in config),
+        ("gcp", lambda config: config["scheduling"][0].get("provisioningModel") == "SPOT"),
+    ):
+        types = yaml.safe_load(render(load_profile(name)))["available_node_types"]
+        assert not spot(types["head"]["node_config"])
+        assert spot(types["gpu"]["node_config"])
+
+
+def test_no_template_opens_a_port_to_the_world():
+    for name in named_profiles():
+        profile = load_profile(name)
+        if profile.submits:
+            text = render(profile)
+            assert "0.0.0.0" not in text
+            assert "LoadBalancer" not in text
+            assert "NodePort" not in text
+    aws = yaml.safe_load(render(load_profile("aws")))
+    for node_type in aws["available_node_types"].values():
+        assert node_type["node_config"]["SecurityGroupIds"]
+
+
+def test_every_ray_that_is_started_asks_for_the_token():
+    for name in LAUNCHED:
+        config = yaml.safe_load(render(load_profile(name)))
+        for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
+            (start,) = [line for line in config[commands] if "ray start" in line]
+            assert start.index("RAY_AUTH_MODE=token") < start.index("ray start")
+        assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][1]
+    assert "RAY_AUTH_MODE=token" in render(load_profile("slurm"))
+
+
+def test_rendering_never_reads_the_token(tmp_path, monkeypatch):
+    token = tmp_path / "token"
+    token.write_text("s3cret-" * 5)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret-key")
+    for name in named_profiles():
+        profile = load_profile(name)
+        if profile.submits:
+            assert "s3cret" not in render(profile)
+
+
+def test_machines_get_the_versions_that_run_here():
+    (install,) = yaml.safe_load(render(load_profile("ssh")))["setup_commands"]
+    assert f"'ray[default,tune]=={ray.__version__}'" in install
+    assert yaml.safe_load(render(changed("ssh", image="repo/img:1")))["setup_commands"] == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"head": {"cpus": 8, "memory": "32GiB", "custom": {"fpga": 1}}, "setup": []}])
+def test_batch_script_is_valid_bash(tmp_path, fields):
+    script = tmp_path / "job.sh"
+    script.write_text(render(changed("slurm", **fields)))
+    checked = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    if shutil.which("shellcheck"):
+        linted = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True)
+        assert linted.returncode == 0, linted.stdout
+
+
+def test_batch_script_runs_the_search_on_all_nodes(tmp_path):
+    """The script, run for real with stand-ins for Slurm's commands and Ray's, starts each node once, in order."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    log = tmp_path / "log"
+    stand_ins = {
+        "scontrol": 'printf "n1\\nn2\\nn3\\n"',
+        "srun": f'echo "srun $*" >> {log}; while [[ "$1" == --* ]]; do shift; done; exec "$@"',
+        "hostname": "echo 127.0.0.5 fe80::1",
+        "ray": f'if [ "$1" = start ]; then echo "ray $*" >> {log}; exec sleep 30; fi',
+        "python": f'echo "python $*" >> {log}; case "$*" in *launch*) sleep 0.5; exit 3;; esac',
+    }
+    for name, body in stand_ins.items():
+        (tools / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tools / name).chmod(0o755)
+    script = tmp_path / "job.sh"
+    script.write_text(render(changed("slurm", setup=[])))
+    environment = {
+        "PATH": f"{tools}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "n",
+    }
+    done = subprocess.run(
+        ["bash", str(script), "my spec.yaml", "s3://b/a", "slurm"], env=environment, capture_output=True, timeout=20
+    )
+    lines = log.read_text().splitlines()
+    assert done.returncode == 3, "the search's exit code is the job's"
+    starts = [line for line in lines if line.startswith("ray start")]
+    assert sum("--head" in line for line in starts) == 1
+    assert sum("--address=127.0.0.5:20007" in line for line in starts) == 2
+    assert [line for line in lines if "launch" in line] == [
+        "python -m search.cli.app launch my spec.yaml --storage s3://b/a --cluster slurm"
+    ]
+
+
+@pytest.mark.parametrize("name", ["local", "existing"])
+def test_profiles_that_make_no_cluster_say_so(name):
+    with pytest.raises(ClusterError, match="makes no cluster; the kinds that do are ssh, aws"):
+        render(load_profile(name))
