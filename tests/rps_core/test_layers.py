@@ -1,0 +1,182 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from rps_core import RPSConfig, compress_, compression_summary, project_, to_dense
+from rps_core.layers import find_candidates, select
+
+
+def names(model, include=None, exclude=()):
+    return [candidate.name for candidate in select(model, include, exclude)]
+
+
+class Gated(nn.Module):
+    """A user's module with parameters of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Parameter(torch.randn(4, 6))
+        self.gain = nn.Parameter(torch.randn(6))
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out((x * self.gain) @ self.mix.T)
+
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(6, 4), (3, 6)),
+    "bilinear": (lambda: nn.Bilinear(3, 3, 4), None),
+    "conv1d": (lambda: nn.Conv1d(4, 6, 3, groups=2), (2, 4, 9)),
+    "conv2d": (lambda: nn.Conv2d(4, 6, 3, stride=2, dilation=2, padding_mode="circular", padding=1), (2, 4, 9, 9)),
+    "conv3d": (lambda: nn.Conv3d(2, 3, 2), (2, 2, 4, 4, 4)),
+    "conv_transpose1d": (lambda: nn.ConvTranspose1d(4, 6, 3), (2, 4, 5)),
+    "conv_transpose2d": (lambda: nn.ConvTranspose2d(4, 6, 3, output_padding=1, stride=2), (2, 4, 5, 5)),
+    "conv_transpose3d": (lambda: nn.ConvTranspose3d(2, 3, 2), (2, 2, 3, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("mapping", ["random_fold", "roast"])
+@pytest.mark.parametrize("kind", sorted(LAYERS))
+def test_every_layer_computes_with_recovered_weights(kind, mapping):
+    make, shape = LAYERS[kind]
+    layer = compress_(make(), RPSConfig(ratio=3, mapping=mapping))
+    args = (torch.randn(2, 3), torch.randn(2, 3)) if shape is None else (torch.randn(shape),)
+    dense = to_dense(layer)
+    assert type(dense) is type(make())
+    assert torch.equal(layer(*args), dense(*args))
+    layer(*args).sum().backward()
+    dense(*args).sum().backward()
+    group = layer._rps_sharing.arrays[0].group
+    expected = group.fold([dense.weight.grad], (0,), scaled=True)
+    torch.testing.assert_close(layer.psi_0.grad, expected)
+    assert isinstance(layer, type(dense))
+
+
+@pytest.mark.parametrize("sizes", [{}, {"kdim": 5, "vdim": 3}])
+def test_attention_shares_its_projections(sizes):
+    attention = nn.MultiheadAttention(8, 2, batch_first=True, add_bias_kv=True, **sizes)
+    shared = {"q_proj_weight", "k_proj_weight", "v_proj_weight"} if sizes else {"in_proj_weight"}
+    assert set(names(attention)) == shared | {"out_proj"}
+    compress_(attention, RPSConfig(ratio=2))
+    q, k, v = torch.randn(2, 3, 8), torch.randn(2, 4, sizes.get("kdim", 8)), torch.randn(2, 4, sizes.get("vdim", 8))
+    out = attention(q, k, v)[0]
+    torch.testing.assert_close(out, to_dense(attention)(q, k, v)[0])
+    out.sum().backward()
+    assert attention.psi_0.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_transformer_layers_take_their_fast_path_too(training):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    compress_(layer, RPSConfig(ratio=4)).train(training)
+    x = torch.randn(2, 5, 8)
+    with torch.set_grad_enabled(training):
+        torch.testing.assert_close(layer(x), to_dense(layer)(x))
+
+
+def test_padding_stays_zero_and_does_not_count():
+    table = nn.Embedding(10, 4, padding_idx=3)
+    compress_(table, RPSConfig(ratio=2))
+    assert not table.weight[3].any()
+    table(torch.tensor([3, 3, 1])).sum().backward()
+    group = table._rps_sharing.arrays[0].group
+    assert int(group.slot_sums()[0].sum()) == 36
+    summed = group.fold([torch.ones(10, 4)], (0,))
+    without = torch.ones(10, 4)
+    without[3] = 0
+    torch.testing.assert_close(summed, group.fold([without], (0,)))
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Embedding(12, 4), lambda: nn.EmbeddingBag(12, 4, mode="sum")])
+def test_tables(make):
+    table = compress_(make(), RPSConfig(ratio=2, mapping="roast"))
+    tokens = torch.randint(0, 12, (3, 5))
+    assert table._rps_sharing.arrays[0].group.layers[0].block.table
+    torch.testing.assert_close(table(tokens), to_dense(table)(tokens))
+
+
+def test_tied_weights_count_once_and_stay_tied(transformer):
+    layers = names(transformer)
+    assert "embed" in layers
+    assert "head" not in layers
+    compress_(transformer, RPSConfig(ratio=4))
+    assert torch.equal(transformer.head.weight, transformer.embed.weight)
+    dense = to_dense(transformer)
+    assert dense.head.weight is dense.embed.weight
+    tokens = torch.randint(0, 40, (2, 7))
+    torch.testing.assert_close(transformer(tokens), dense(tokens))
+
+
+def test_a_module_used_twice_counts_once(resnet):
+    compress_(resnet, RPSConfig(ratio=4))
+    images = torch.randn(2, 3, 6, 6)
+    dense = to_dense(resnet)
+    for model in (resnet, dense):
+        model(images).square().sum().backward()
+    group = resnet._rps_sharing.arrays[0].group
+    grads = [dense.conv1.weight.grad, dense.conv2.weight.grad, dense.fc.weight.grad]
+    torch.testing.assert_close(resnet.psi_0.grad, group.fold(grads, (0, 1, 2), scaled=True))
+
+
+def test_a_module_under_two_names_counts_once():
+    inner = nn.Linear(4, 4)
+    model = compress_(nn.Sequential(inner, nn.ReLU(), inner), RPSConfig(ratio=2))
+    assert compression_summary(model).virtual_size == 16
+    assert model[0] is model[2]
+    assert torch.equal(to_dense(model)(torch.ones(1, 4)), model(torch.ones(1, 4)))
+
+
+def test_patterns_reach_a_user_s_own_parameters():
+    assert names(Gated()) == ["out"]
+    assert names(Gated(), include=["*"]) == ["mix", "out"]
+    assert names(Gated(), include=["gain", "out"]) == ["gain", "out"]
+    model = compress_(Gated(), RPSConfig(ratio=2, include=["mix", "gain"]))
+    assert "out.weight" in dict(model.named_parameters())
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(model(x), to_dense(model)(x))
+
+
+def test_recurrent_layers_by_pattern():
+    x = torch.randn(5, 2, 8)
+    dense = nn.LSTM(8, 6, 2, bidirectional=True)
+    expected = dense(x)[0]
+    shared = project_(dense, RPSConfig(ratio=1, include=["weight_*"]))
+    torch.testing.assert_close(shared(x)[0], expected)
+    shared(x)[0].sum().backward()
+    assert shared.psi_0.grad.abs().sum() > 0
+    for other in (copy.deepcopy(shared), pickle.loads(pickle.dumps(shared)), to_dense(shared)):
+        torch.testing.assert_close(other(x)[0], expected)
+
+
+def test_biases_and_norms_never_share_by_default(resnet):
+    assert names(resnet) == ["conv1", "conv2", "fc"]
+
+
+def test_exclude_and_include_name_the_nearest_layer(resnet):
+    assert names(resnet, exclude=["fc"]) == ["conv1", "conv2"]
+    with pytest.raises(ValueError, match=r"include: pattern 'conv3' matches no layer; the nearest is 'conv"):
+        names(resnet, include=["conv3"])
+    with pytest.raises(ValueError, match=r"exclude: pattern 'f' matches no layer; the nearest is 'fc'"):
+        names(resnet, exclude=["f"])
+    with pytest.raises(ValueError, match="must have a weight to share"):
+        names(resnet, exclude=["conv*", "fc"])
+    with pytest.raises(ValueError, match="must have a weight to share"):
+        names(nn.Sequential(nn.BatchNorm1d(3)))
+
+
+def test_candidates_list_all_owners(transformer):
+    embed = next(c for c in find_candidates(transformer) if c.name == "embed")
+    assert embed.owners == [("embed", "weight"), ("head", "weight")]
+    assert embed.table
+    assert embed.padding == 0
+
+
+def test_shared_modules_keep_their_class_and_refuse_new_weights(resnet):
+    compress_(resnet, RPSConfig(ratio=4))
+    assert isinstance(resnet.conv1, nn.Conv2d)
+    assert type(resnet.conv1).__name__ == "SharedConv2d"
+    with pytest.raises((KeyError, AttributeError)):
+        resnet.conv1.weight = nn.Parameter(torch.zeros(8, 3, 3, 3))

@@ -1,0 +1,128 @@
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+
+from rps_core import RPSConfig, compress_
+from rps_core.recovery import recover
+
+SCALINGS = ["effective_update", "curvature", "none", "load_power(0.5)"]
+
+
+def shared(scaling="none", ratio=3.0, **kwargs):
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    return compress_(model, RPSConfig(ratio=ratio, gradient_scaling=scaling, **kwargs))
+
+
+def group_of(model):
+    return model._rps_sharing.arrays[0].group
+
+
+@pytest.mark.parametrize("mapping", ["random_fold", "roast"])
+def test_gradcheck(mapping):
+    model = shared(mapping=mapping)
+    psi = model.psi_0.detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: recover(p, group_of(model), (0, 1)), psi)
+    assert torch.autograd.gradgradcheck(lambda p: recover(p, group_of(model), (0, 1)), psi)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("mapping", ["random_fold", "hashed_net"])
+def test_gradient_is_the_plain_one_over_the_scaler(scaling, mapping):
+    plain, scaled = shared("none", mapping=mapping), shared(scaling, mapping=mapping)
+    scaled.load_state_dict(plain.state_dict())
+    x = torch.randn(4, 5, dtype=torch.float64)
+    for model in (plain, scaled):
+        model(x).square().sum().backward()
+    # Scales follow from the weights each model was built with, so compare through the scaled model's own group.
+    weights = [model.weight.detach().requires_grad_() for model in (scaled[0], scaled[2])]
+    out = torch.tanh(x @ weights[0].T + scaled[0].bias) @ weights[1].T + scaled[2].bias
+    grads = torch.autograd.grad(out.square().sum(), weights)
+    group = group_of(scaled)
+    expected = group.fold(grads, (0, 1)) / torch.from_numpy(group.scaler)
+    torch.testing.assert_close(scaled.psi_0.grad, expected)
+
+
+def test_accumulated_gradients_are_scaled_once():
+    model = shared("effective_update")
+    x = torch.randn(6, 5, dtype=torch.float64)
+    model(x).sum().backward()
+    whole = model.psi_0.grad.clone()
+    model.psi_0.grad = None
+    for half in x.chunk(2):
+        model(half).sum().backward()
+    torch.testing.assert_close(model.psi_0.grad, whole)
+
+
+def test_reads_outside_of_forward_have_the_same_gradient():
+    model = shared("effective_update")
+    x = torch.randn(6, 5, dtype=torch.float64)
+    model(x).square().sum().backward()
+    inside = model.psi_0.grad.clone()
+    model.psi_0.grad = None
+    model[2](torch.tanh(model[0](x))).square().sum().backward()
+    torch.testing.assert_close(model.psi_0.grad, inside)
+
+
+def test_weights_follow_psi_even_behind_autograd_s_back():
+    model = shared()
+    x = torch.randn(2, 5, dtype=torch.float64)
+    model(x).sum().backward()
+    model.psi_0.data.zero_()
+    assert torch.equal(model[0].weight, torch.zeros(8, 5, dtype=torch.float64))
+    assert torch.equal(model(x), model[2].bias.expand(2, 3))
+
+
+def test_failed_forward_leaves_nothing_behind():
+    model = shared()
+    with pytest.raises(RuntimeError):
+        model(torch.randn(2, 7, dtype=torch.float64))
+    assert model._rps_sharing.arrays[0]._open is None
+    model.psi_0.data.zero_()
+    assert not model[0].weight.any()
+
+
+def test_unused_layers_get_no_gradient():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+
+        def forward(self, x):
+            return self.used(x)
+
+    model = compress_(Branches(), RPSConfig(ratio=1))
+    model(torch.randn(2, 4)).sum().backward()
+    assert int((model.psi_0.grad != 0).sum()) == 16
+    with torch.no_grad():
+        out = model(torch.randn(2, 4))
+    assert out.grad_fn is None
+
+
+def test_psi_frozen_after_compression():
+    model = shared()
+    model.psi_0.requires_grad_(False)
+    model(torch.randn(2, 5, dtype=torch.float64)).sum().backward()
+    assert model.psi_0.grad is None
+    assert model[0].bias.grad is not None
+
+
+def test_vmap_over_models_and_over_samples():
+    model = shared("effective_update")
+    state = dict(model.named_parameters())
+    x = torch.randn(6, 5, dtype=torch.float64)
+    stacked = {name: torch.stack([value.detach(), value.detach() * 2]) for name, value in state.items()}
+    both = vmap(lambda p: functional_call(model, p, (x,)))(stacked)
+    for number in range(2):
+        one = functional_call(model, {name: value[number] for name, value in stacked.items()}, (x,))
+        torch.testing.assert_close(both[number], one)
+
+    def loss(parameters, sample):
+        return functional_call(model, parameters, (sample[None],)).square().sum()
+
+    each = vmap(grad(loss), in_dims=(None, 0))(state, x)
+    model(x).square().sum().backward()
+    torch.testing.assert_close(each["psi_0"].sum(0), model.psi_0.grad)
+    ensemble = vmap(lambda p: grad(loss)(p, x[0]))(stacked)
+    alone = grad(loss)({name: value[1] for name, value in stacked.items()}, x[0])
+    torch.testing.assert_close(ensemble["psi_0"][1], alone["psi_0"])
