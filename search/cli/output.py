@@ -45,17 +45,17 @@ def write(reader: pa.RecordBatchReader, form: Format | None, out: str | None) ->
     """Write a stream of batches in a format to a file or standard output. A file appears whole or not at all.
 
     Raises:
-        UserError: If Parquet is to go to standard output, or the file cannot be written.
+        UserError: If Parquet is to go to standard output, the format has no such type, or the file cannot be written.
     """
     form = form or _by_ending(out)
-    if out is None:
-        if form is Format.PARQUET:
-            raise UserError("Parquet needs a file to go to: add --out FILE.parquet")
-        _WRITERS[form](reader, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        return
-    with _whole_file(Path(out)) as stream:
-        _WRITERS[form](reader, stream)
+    if out is None and form is Format.PARQUET:
+        raise UserError("Parquet needs a file to go to: add --out FILE.parquet")
+    with _whole_file(Path(out)) if out else contextlib.nullcontext(sys.stdout.buffer) as stream:
+        try:
+            _WRITERS[form](reader, stream)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            raise UserError(f"the answer cannot be written as {form}: {error}; cast the column to VARCHAR") from error
+        stream.flush()
 
 
 def printable(text: str) -> str:
@@ -68,8 +68,7 @@ def printable(text: str) -> str:
 def format_table(table: pa.Table) -> str:
     """Return a table as aligned text, numbers to the right; long cells are cut."""
     columns = [
-        [printable(name), *map(_cell, column.to_pylist())]
-        for name, column in zip(table.column_names, table, strict=True)
+        [printable(name), *map(_cell, _values(column))] for name, column in zip(table.column_names, table, strict=True)
     ]
     right = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
     widths = [max(map(len, column)) for column in columns]
@@ -115,20 +114,23 @@ def _write_table(reader: pa.RecordBatchReader, stream: IO[bytes]) -> None:
 
 def _write_csv(reader: pa.RecordBatchReader, stream: IO[bytes]) -> None:
     screen = stream.isatty()
-    nested = [pa.types.is_nested(field.type) for field in reader.schema]
-    fields = [f.with_type(pa.string()) if n else f for f, n in zip(reader.schema, nested, strict=True)]
-    with csv.CSVWriter(stream, pa.schema(fields)) as writer:
+    as_text = [not _plain_in_csv(f.type) or (screen and pa.types.is_string(f.type)) for f in reader.schema]
+    schema = pa.schema([f.with_type(pa.string()) if t else f for f, t in zip(reader.schema, as_text, strict=True)])
+    with csv.CSVWriter(stream, schema) as writer:
         for batch in reader:
-            columns = [
-                _as_text(column, screen) if n or (screen and pa.types.is_string(column.type)) else column
-                for column, n in zip(batch.columns, nested, strict=True)
-            ]
-            writer.write_batch(pa.record_batch(columns, schema=pa.schema(fields)))
+            columns = [_text(c, screen) if t else c for c, t in zip(batch.columns, as_text, strict=True)]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def _as_text(column: pa.Array, screen: bool) -> pa.Array:
-    """Return nested values as JSON and, for a screen, strings without control characters."""
-    texts = [v if v is None or isinstance(v, str) else json.dumps(_plain(v)) for v in _values(column)]
+def _plain_in_csv(kind: pa.DataType) -> bool:
+    simple = pa.types.is_string, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_timestamp
+    return any(is_kind(kind) for is_kind in simple)
+
+
+def _text(column: pa.Array, screen: bool) -> pa.Array:
+    """Return values as text, nested ones as JSON; for a screen without control characters."""
+    plain = [_plain(value) for value in _values(column)]
+    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in plain]
     return pa.array([t if t is None or not screen else printable(t) for t in texts], pa.string())
 
 
@@ -158,7 +160,11 @@ _WRITERS: dict[Format, Callable[[pa.RecordBatchReader, IO[bytes]], None]] = {
 
 
 def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    values = column.to_pylist()
+    try:
+        values = column.to_pylist()
+    except (OverflowError, ValueError):
+        # Times that Python has no object for, such as infinity.
+        return column.cast(pa.string()).to_pylist()
     if pa.types.is_map(column.type):
         return [value if value is None else dict(value) for value in values]
     return values
@@ -173,7 +179,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Decimal):
-        return float(value)
+        return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, datetime | date):
         return value.isoformat()
     return value if value is None or isinstance(value, bool | int | str) else str(value)

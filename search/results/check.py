@@ -139,10 +139,11 @@ def _duplicates(store: ResultStore, name: TableName, parts: Sequence) -> list[Fi
     once, dropped = resolved(name, sources)
     if not dropped:
         return []
-    trials = ", ".join(once["trial_id"].unique().to_pylist()[:5])
+    named = once["trial_id"].unique().to_pylist()
+    trials = ", ".join(named[:5]) + ", ..." * (len(named) > 5)
     shared = shared_hashes(parts)
     holding = [i for i, part in enumerate(parts) if np.isin(part.footer.trial_hashes, shared).any()]
-    what = f"{dropped} rows were written twice (trials {trials}{', ...' if once.num_rows > 5 else ''}); they count once"
+    what = f"rows that were written twice: {dropped} (trials {trials}); they count once"
     run = parts[holding[0] : holding[-1] + 1]
     return [Finding(f"{PREFIX}/{name}", what, "keep the first of each", lambda: store.merge(name, run), harmless=True)]
 

@@ -24,6 +24,7 @@ _DETAILS = ("trial_id", "number", "ratio", "lr", "finished_at")
 COLUMNS = ("status", *LABELS, *_DETAILS, *ACCURACIES)
 """Columns of trials that points are made of, beside the measures."""
 CONFIDENCE = 0.95
+_NEVER = np.iinfo(np.int64).min
 
 
 def check_measures(measures: Sequence[str]) -> tuple[str, ...]:
@@ -64,11 +65,9 @@ def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.
     found: dict[str, pa.Array] = {
         name: rows[name].take(first) for name in (*LABELS, "trial_id", "number", "ratio", "lr")
     }
-    # NaT cannot be compared; a missing time is the earliest.
-    moments = pc.fill_null(rows["finished_at"].cast(pa.int64()), np.iinfo(np.int64).min).to_numpy()
-    latest = np.full(len(first), np.iinfo(np.int64).min)
-    np.maximum.at(latest, group, moments)
-    found["finished_at"] = pa.array(latest).cast(rows["finished_at"].type)
+    latest = np.full(len(first), _NEVER)
+    np.maximum.at(latest, group, pc.fill_null(rows["finished_at"].cast(pa.int64()), _NEVER).to_numpy())
+    found["finished_at"] = pa.array(latest, mask=latest == _NEVER).cast(rows["finished_at"].type)
     found["seeds"] = pa.array(seeds)
     for accuracy in ACCURACIES:
         found |= _interval(accuracy, _floats(rows[accuracy]), group, seeds)

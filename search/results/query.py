@@ -123,7 +123,7 @@ class Query:
 
     def _define(self, view: str) -> None:
         if view == FRONTIER:
-            self._connection.register(FRONTIER, self._frontier())
+            self._connection.register(FRONTIER, _frontier(self._stores))
             return
         for name in TABLES:
             if name == view:
@@ -148,22 +148,13 @@ class Query:
         if not dropped:
             self._connection.register(name, _dataset(name, sources))
             return
-        logger.warning("%d duplicate rows of %s are counted once; rps-search check removes them", dropped, name)
+        logger.warning("duplicate rows of %s, counted once: %d; rps-search check --repair removes them", name, dropped)
         self._connection.register(f"{name}_stored", _dataset(name, sources))
         self._connection.register(f"{name}_once", once)
         self._connection.execute(
             f"CREATE OR REPLACE TEMP VIEW {name} AS FROM {name}_stored "
             f"WHERE trial_id NOT IN (SELECT trial_id FROM {name}_once) UNION ALL FROM {name}_once"
         )
-
-    def _frontier(self) -> pa.Table:
-        from search.results.frontier import frontier
-        from search.results.points import COLUMNS, points
-
-        all_points = points(read_all(self._stores, "trials", [*COLUMNS, "stored_bytes"]))
-        overall = frontier(all_points)["trial_id"]
-        by_method = frontier(all_points, by=("method",))
-        return by_method.append_column("overall", pc.is_in(by_method["trial_id"], overall.combine_chunks()))
 
     def _parts_changed(self) -> bool:
         """Read every page of the parts in use; return whether one is damaged, and left out from now on, or gone."""
@@ -184,14 +175,25 @@ class Query:
         message = str(error).split("\n\nLINE")[0].replace("\n", " ").strip()
         if not isinstance(error, duckdb.BinderException | duckdb.CatalogException | duckdb.ParserException):
             return UserError(message)
-        columns = "; ".join(f"{view}: {', '.join(self._columns(view))}" for view in _mentioned(sql))
+        columns = "; ".join(f"{view}: {', '.join(_columns(view))}" for view in _mentioned(sql))
         return UserError(f"{message} - columns of {columns}")
 
-    def _columns(self, view: str) -> list[str]:
-        for name, schema in TABLES.items():
-            if name == view:
-                return schema.names
-        return self._connection.table(FRONTIER).columns
+
+def _frontier(stores: Sequence[ResultStore]) -> pa.Table:
+    from search.results.frontier import frontier
+    from search.results.points import COLUMNS, points
+
+    all_points = points(read_all(stores, "trials", [*COLUMNS, "stored_bytes"]))
+    overall = frontier(all_points)["trial_id"].combine_chunks()
+    by_method = frontier(all_points, by=("method",))
+    return by_method.append_column("overall", pc.is_in(by_method["trial_id"], overall))
+
+
+def _columns(view: str) -> list[str]:
+    for name, schema in TABLES.items():
+        if name == view:
+            return schema.names
+    return _frontier([]).column_names
 
 
 def _mentioned(sql: str) -> list[str]:

@@ -179,7 +179,7 @@ class ResultStore:
             unique = unique_rows(table, rows)
             if unique.num_rows < rows.num_rows:
                 extra = rows.num_rows - unique.num_rows
-                logger.warning("%s: %d duplicate rows of %s are counted once", self.folder, extra, table)
+                logger.warning("%s: duplicate rows of %s, counted once: %d", self.folder, table, extra)
             rows = unique.select(columns)
         return rows, problems
 
@@ -258,10 +258,12 @@ def read_all(stores: Sequence[ResultStore], table: TableName, columns: Sequence[
         return stores[0].read(table, columns)
     wanted = TABLES[table].names if columns is None else list(columns)
     read = list(dict.fromkeys([*wanted, *KEYS[table]]))
-    rows = pa.concat_tables(store.read(table, read) for store in stores)
+    empty = pa.schema([TABLES[table].field(column) for column in read]).empty_table()
+    rows = pa.concat_tables([empty, *(store.read(table, read) for store in stores)])
     unique = unique_rows(table, rows)
     if unique.num_rows < rows.num_rows:
-        logger.warning("%d rows of %s are in several folders and counted once", rows.num_rows - unique.num_rows, table)
+        extra = rows.num_rows - unique.num_rows
+        logger.warning("rows of %s that are in several folders, counted once: %d", table, extra)
     return unique.select(wanted)
 
 
