@@ -6,7 +6,7 @@ import os
 import socket
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Trial:
         )
         self.round = 0
         self._best: tuple[float, int, dict[str, torch.Tensor]] | None = None
-        self._last: EpochReport | None = None
+        self.history: list[EpochReport] = []
         self._facts: dict[str, Any] = {
             "started_at": datetime.now(UTC).isoformat(),
             "train_seconds": 0.0,
@@ -108,7 +108,7 @@ class Trial:
         return self._trainer.epoch >= self.config.train.epochs
 
     def step(self) -> EpochReport:
-        """Train one epoch and return its report; its number counts within the round.
+        """Train one epoch and return its report; its number counts over all rounds.
 
         Raises:
             DivergedError: If the loss is no longer finite.
@@ -126,14 +126,14 @@ class Trial:
         self._facts["images"] += report.images
         if self.config.train.epoch_choice == "best_val" and (self._best is None or report.accuracy_val > self._best[0]):
             self._best = (report.accuracy_val, self.epochs_run, measure.snapshot(self.compressed.model))
-        self._last = report
+        report = replace(report, epoch=self.epochs_run)
+        self.history.append(report)
         return report
 
     def finish(self) -> TrialResult:
         """Judge the model on the test images, once, and return the trial's row and file."""
-        assert self._last is not None, "a trial trains at least one epoch"
         began = time.perf_counter()
-        accuracy_val = self._last.accuracy_val
+        accuracy_val = self.history[-1].accuracy_val
         if self._best is not None:
             accuracy_val = self._best[0]
             self.compressed.model.load_state_dict(self._best[2])
@@ -159,7 +159,7 @@ class Trial:
             "host": socket.gethostname(),
             "device": self.engine.describe(),
             "epochs_run": self.epochs_run,
-            "accuracy_val": self._last.accuracy_val if self._last else None,
+            "accuracy_val": self.history[-1].accuracy_val if self.history else None,
             "virtual_size": self.compressed.virtual_size,
             "stored_parameters": self.compressed.stored_parameters,
             "stored_bytes": self.compressed.stored_bytes,
@@ -176,9 +176,13 @@ class Trial:
         """Return all that is needed to go on, in this or another process."""
         tensors = self._trainer.tensors()
         tensors |= {f"method.{name}": tensor for name, tensor in self.compressed.tensors().items()}
-        facts = {"trial_id": self.config.trial_id, "round": self.round, "epoch": self._trainer.epoch, **self._facts}
-        if self._last is not None:
-            facts["last"] = vars(self._last)
+        facts = {
+            "trial_id": self.config.trial_id,
+            "round": self.round,
+            "epoch": self._trainer.epoch,
+            "history": [vars(report) for report in self.history],
+            **self._facts,
+        }
         if self._best is not None:
             facts["best"] = self._best[:2]
             tensors |= {f"best.{name}": tensor for name, tensor in self._best[2].items()}
@@ -193,8 +197,7 @@ class Trial:
         self._trainer.restore(tensors, self.round, facts["epoch"])
         self._facts |= {name: facts[name] for name in self._facts}
         self._facts["attempts"] += 1
-        if "last" in facts:
-            self._last = EpochReport(**facts["last"])
+        self.history = [EpochReport(**report) for report in facts["history"]]
         if "best" in facts:
             accuracy_val, epoch = facts["best"]
             self._best = (accuracy_val, epoch, _under("best.", tensors))

@@ -55,7 +55,7 @@ def status(directory: Directory) -> None:
     """Say how far a search is."""
     from search.cli.live import plain_line
     from search.driver.experiment import open_experiment
-    from search.driver.lease import read_lease
+    from search.driver.lease import lives_here, read_lease
     from search.driver.progress import Progress
     from search.results.store import ResultStore
 
@@ -69,7 +69,7 @@ def status(directory: Directory) -> None:
     if progress.last_failure:
         print(f"last failure: {progress.last_failure}")
     lease = read_lease(experiment.folder)
-    if lease:
+    if lease and lives_here(lease) is not False:
         print(f"driver: host {lease['host']}, process {lease['pid']}, since {lease['since']}")
     elif progress.ended < progress.total:
         print(f"no driver is at work; go on with: {resume_line(experiment)}")

@@ -22,7 +22,7 @@ from search.driver.experiment import MODELS, RUNNING
 from search.errors import UserError
 from search.results.folder import Folder
 from search.training.checkpoint import CheckpointError
-from search.training.trainer import DivergedError
+from search.training.trainer import DivergedError, EpochReport
 from search.trial import Trial, TrialResult, describe_config, threads_for
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class TrialActor(tune.Trainable):
         self._saved_at = time.monotonic()
         self._watchdog = self._watch()
         self._error: str | None = None
+        self._reported = 0
         try:
             self._trial = self._begin()
         except Exception as error:
@@ -96,21 +97,13 @@ class TrialActor(tune.Trainable):
             return self._finished(trial.finish())
         report = trial.step()
         result: dict[str, Any] = {
-            "epoch": trial.epochs_run,
+            "epoch": report.epoch,
             "accuracy_val": report.accuracy_val,
             "memory": getattr(trial.compressed, self._settings.memory),
-            "epoch_row": to_json(
-                {
-                    "epoch": trial.epochs_run,
-                    "loss": report.loss,
-                    "accuracy_val": report.accuracy_val,
-                    "lr": report.lr,
-                    "seconds": report.train_seconds + report.eval_seconds,
-                    "images_per_second": report.images / report.train_seconds,
-                    "finished_at": datetime.now(UTC),
-                }
-            ),
+            # After an interruption also those epochs that the driver may never have written.
+            "epoch_rows": [to_json(epoch_row(report)) for report in trial.history[self._reported :]],
         }
+        self._reported = len(trial.history)
         if trial.done:
             return result | self._finished(trial.finish())
         if time.monotonic() - self._saved_at >= self._settings.checkpoint_every_s:
@@ -198,6 +191,19 @@ def timeout_path(trial_id: str) -> str:
 def model_path(trial_id: str) -> str:
     """Return where the model file of a finished trial lies in the experiment folder."""
     return f"{MODELS}/{trial_id}.safetensors"
+
+
+def epoch_row(report: EpochReport) -> dict[str, Any]:
+    """Return an epoch's row of the epochs table, without the names of its trial and experiment."""
+    return {
+        "epoch": report.epoch,
+        "loss": report.loss,
+        "accuracy_val": report.accuracy_val,
+        "lr": report.lr,
+        "seconds": report.train_seconds + report.eval_seconds,
+        "images_per_second": report.images / report.train_seconds,
+        "finished_at": datetime.fromisoformat(report.finished_at),
+    }
 
 
 def to_json(row: Mapping[str, Any]) -> str:

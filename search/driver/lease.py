@@ -88,8 +88,9 @@ class Lease:
         self._folder.write_whole(PATH, json.dumps(self._content).encode())
 
     def _lives(self, other: dict[str, Any]) -> bool:
-        if other["host"] == self._content["host"]:
-            return _process_start(other["pid"]) == other["process_started"] is not None
+        lives = lives_here(other)
+        if lives is not None:
+            return lives
         time.sleep(2.5 * self._beat_s)
         later = read_lease(self._folder)
         return later is not None and (later["token"], later["beat"]) != (other["token"], other["beat"])
@@ -103,6 +104,13 @@ def read_lease(folder: Folder) -> dict[str, Any] | None:
         return None
     needed = {"token", "host", "pid", "process_started", "since", "beat"}
     return content if isinstance(content, dict) and needed <= content.keys() else None
+
+
+def lives_here(lease: dict[str, Any]) -> bool | None:
+    """Return whether a lease's driver is a living process of this machine; None if it is of another machine."""
+    if lease["host"] != socket.gethostname():
+        return None
+    return _process_start(lease["pid"]) == lease["process_started"] is not None
 
 
 def _process_start(pid: int) -> str | None:

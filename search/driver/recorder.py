@@ -70,8 +70,8 @@ class Recorder(Callback):
         """Take an epoch's row, and the trial's at its end."""
         run = self._searcher.runs[trial.trial_id]
         trial_id = run.config.trial_id
-        if "epoch_row" in result:
-            self._take_epoch(trial_id, from_json(result["epoch_row"]))
+        for row in result.get("epoch_rows", ()):
+            self._take_epoch(trial_id, from_json(row))
         if "partial_row" in result:
             self._partial[trial_id] = from_json(result["partial_row"])
         if "trial_row" in result:
@@ -139,7 +139,7 @@ class Recorder(Callback):
                 self._clean_up(row)
 
     def _take_epoch(self, trial_id: str, row: dict[str, Any]) -> None:
-        """Buffer an epoch, unless a trial that went on from a checkpoint repeats it."""
+        """Buffer an epoch, unless it is known: a trial that goes on from a checkpoint tells all of its epochs."""
         if row["epoch"] <= self._last_epoch.get(trial_id, 0):
             return
         self._last_epoch[trial_id] = row["epoch"]

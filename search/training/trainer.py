@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import torch
 from torch import nn
@@ -27,7 +28,18 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch did: its number (from 1), mean training loss, validation accuracy, learning rate, time."""
+    """What one epoch did.
+
+    Attributes:
+        epoch: Its number, from 1.
+        loss: Mean training loss, in nats.
+        accuracy_val: Share of the validation images classified rightly after it.
+        lr: Learning rate of its last step.
+        train_seconds: Time spent training.
+        eval_seconds: Time spent on the validation images.
+        images: Images trained on.
+        finished_at: Its end, ISO 8601, UTC.
+    """
 
     epoch: int
     loss: float
@@ -36,6 +48,7 @@ class EpochReport:
     train_seconds: float
     eval_seconds: float
     images: int
+    finished_at: str
 
 
 class Trainer:
@@ -93,7 +106,16 @@ class Trainer:
             raise DivergedError(f"the loss became {loss} in epoch {self.epoch} at lr {lr:.4g}")
         accuracy, _ = self.evaluate(self._val)
         ended = time.perf_counter()
-        return EpochReport(self.epoch, loss, accuracy, lr, trained - started, ended - trained, len(self._split))
+        return EpochReport(
+            self.epoch,
+            loss,
+            accuracy,
+            lr,
+            train_seconds=trained - started,
+            eval_seconds=ended - trained,
+            images=len(self._split),
+            finished_at=datetime.now(UTC).isoformat(),
+        )
 
     def _train_epoch(self) -> tuple[float, float]:
         """Return the mean loss of the epoch and its last learning rate."""
