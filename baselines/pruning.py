@@ -204,7 +204,7 @@ def _tightened(
     for group in groups:
         pool = {names[layer]: scores[names[layer]] for layer in group.layers}
         removed = {name: ~masks[name].to(pool[name].device) for name in pool if name in masks}
-        available = group.size - sum(int(mask.sum()) for mask in removed.values())
+        available = group.size - sum(int(mask.count_nonzero()) for mask in removed.values())
         kept = group.kept if progress == 1 else round(group.size * (group.kept / group.size) ** progress)
         if group.kept > available:
             raise ValueError(
@@ -229,7 +229,7 @@ def _checked_scores(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor])
         finite = scores[name].isfinite()
         if not finite.all():
             raise ValueError(
-                f"scores must be finite, but {int((~finite).sum())} of {weight.numel()} are not ({name}): is the loss "
+                f"scores must be finite, but {int((~finite).count_nonzero())} of {weight.numel()} are not ({name}): is the loss "
                 "finite and the model in float32 or float64?"
             )
     return {name: scores[name].detach() for name in weights}

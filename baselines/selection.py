@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+_SAMPLE = 2**13
+
 
 def keep_largest(scores: Tensor, kept: int) -> Tensor:
     """Return a boolean mask of the ``kept`` largest entries; of equal entries the first by position stay.
@@ -18,10 +20,12 @@ def keep_largest(scores: Tensor, kept: int) -> Tensor:
     flat = scores.flatten()
     if kept == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    threshold = flat.kthvalue(flat.numel() - kept + 1).values
-    mask = flat > threshold
-    ties = (flat == threshold).nonzero().squeeze(1)
-    mask[ties[: kept - int(mask.sum())]] = True
+    threshold = _kth_largest(flat, kept)
+    mask = flat >= threshold
+    excess = int(mask.count_nonzero()) - kept
+    if excess:
+        ties = (flat == threshold).nonzero().squeeze(1)
+        mask[ties[-excess:]] = False
     return mask.view(scores.shape)
 
 
@@ -55,5 +59,23 @@ def select(scores: Mapping[str, Tensor], kept: int, *, floor: int = 0) -> dict[s
     return {name: part.view(scores[name].shape) for name, part in zip(names, parts, strict=True)}
 
 
+def _kth_largest(flat: Tensor, k: int) -> Tensor:
+    """Return the k-th largest entry, exactly.
+
+    Sorting a sample gives two values that most likely enclose it; then only what lies between them has to be ranked,
+    which is several times faster than ranking everything.
+    """
+    if flat.numel() > 16 * _SAMPLE:
+        sample = flat[:: flat.numel() // _SAMPLE].sort(descending=True).values
+        centre = round(k / flat.numel() * (len(sample) - 1))
+        margin = len(sample) // 32
+        high, low = sample[max(0, centre - margin)], sample[min(len(sample) - 1, centre + margin)]
+        rank = k - int((flat > high).count_nonzero())
+        between = flat[(flat <= high) & (flat >= low)]
+        if 1 <= rank <= between.numel():
+            return between.kthvalue(between.numel() - rank + 1).values
+    return flat.kthvalue(flat.numel() - k + 1).values
+
+
 def _best(scores: Tensor, floor: int) -> Tensor:
-    return keep_largest(scores, min(floor, int((scores > -torch.inf).sum())))
+    return keep_largest(scores, min(floor, int((scores > -torch.inf).count_nonzero())))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.layers import scored_weights
+from baselines.masks import MASK_SUFFIX
 from baselines.scorers.gradients import LossFn, gradients
 
 ITERATIONS = 100
@@ -32,8 +33,8 @@ def synflow(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any]) ->
     """
     model.double().eval()
     with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.is_floating_point():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if tensor.is_floating_point() and not name.endswith(MASK_SUFFIX):
                 tensor.abs_()
         for name, parameter in model.named_parameters():
             if name.endswith("weight") and parameter.dim() == 1 and not parameter.any():
@@ -41,7 +42,7 @@ def synflow(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any]) ->
     weights = scored_weights(model)
     flow = model(_ones_like_input(batches[0], next(iter(weights.values()))))
     grads = gradients(flow.sum(), weights)
-    return {name: (w.detach() * grads[name]).abs() for name, w in weights.items()}
+    return {name: grads[name].mul_(w.detach()).abs_() for name, w in weights.items()}
 
 
 def _ones_like_input(batch: Any, weight: Tensor) -> Tensor:

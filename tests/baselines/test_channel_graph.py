@@ -119,5 +119,5 @@ def test_models_that_cannot_be_traced_are_an_error():
         def forward(self, x):
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(ValueError, match="torch.fx, which cannot trace Branching"):
+    with pytest.raises(ValueError, match=r"torch.fx, which cannot trace Branching"):
         channel_groups(Branching(), IMAGE)
