@@ -45,7 +45,7 @@ class Folder:
         if not text:
             raise UserError("the folder has an empty name; write a path or a URI such as s3://bucket/runs")
         if _SCHEME.match(text):
-            self.uri = text.rstrip("/")
+            self.uri = text
             try:
                 self._fs, self._root = fs.FileSystem.from_uri(self.uri)
             except (pa.ArrowException, OSError, ValueError) as error:
@@ -54,6 +54,8 @@ class Folder:
             self.uri = str(Path(text).expanduser().absolute())
             self._fs, self._root = fs.LocalFileSystem(), self.uri
         self.is_local = isinstance(self._fs, fs.LocalFileSystem)
+        if not self.is_local and not self._root.strip("/"):
+            raise UserError(f"{without_credentials(text)}: names no folder; write one such as s3://bucket/runs")
 
     def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
         return Folder, (self.uri,)

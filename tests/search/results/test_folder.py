@@ -1,0 +1,109 @@
+import errno
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from search.errors import UserError
+from search.results import Folder
+
+
+def test_what_is_written_is_read_and_listed(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "a b#%")
+    assert not folder.exists()
+    folder.write_whole("x/y.bin", b"12")
+    folder.write_whole("x/z/w.bin", b"345")
+    folder.write_whole("x/y.bin", b"1")
+    assert folder.read("x/y.bin") == b"1"
+    assert folder.exists("x/z")
+    assert folder.list("x") == [("x/y.bin", 1)]
+    assert folder.list(recursive=True) == [("x/y.bin", 1), ("x/z/w.bin", 3)]
+    assert folder.list("nothing") == []
+    folder.delete("x/y.bin")
+    folder.delete("x/y.bin")
+    with pytest.raises(FileNotFoundError):
+        folder.read("x/y.bin")
+
+
+def test_only_the_uri_is_pickled(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.write_whole("f", b"1")
+    again = pickle.loads(pickle.dumps(folder))
+    assert again.uri == str(tmp_path)
+    assert again.read("f") == b"1"
+
+
+def test_a_file_uri_is_the_local_path(tmp_path: Path) -> None:
+    Folder(f"file://{tmp_path}").write_whole("f", b"1")
+    assert (tmp_path / "f").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../outside", "a/../../outside", "a\0b"])
+def test_no_path_leaves_the_folder(tmp_path: Path, path: str) -> None:
+    folder = Folder(tmp_path / "in")
+    with pytest.raises(ValueError, match="stay inside"):
+        folder.read(path)
+    with pytest.raises(ValueError, match="stay inside"):
+        folder.write_whole(path, b"1")
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(tmp_path)
+    folder.write_whole("f", b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"cannot write 3 bytes: No space left on device.*f'") as caught:
+        folder.write_whole("f", b"new")
+    assert caught.value.errno == errno.ENOSPC
+    assert folder.read("f") == b"old"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_leftovers_of_dead_writers_are_listed_apart(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.write_whole("f", b"1")
+    (tmp_path / ".half.tmp").write_bytes(b"")
+    assert [entry.path for entry in folder.list()] == ["f"]
+    assert [entry.path for entry in folder.list(temporary=True)] == [".half.tmp"]
+
+
+@pytest.mark.parametrize("uri", ["", "nonsense://x", "s3://"])
+def test_an_unusable_uri_is_the_users_error(uri: str) -> None:
+    with pytest.raises(UserError):
+        Folder(uri)
+
+
+def test_messages_hide_credentials() -> None:
+    folder = Folder("s3://key:secret@bucket/runs?region=eu-west-1")
+    assert str(folder) == "s3://bucket/runs"
+    assert "secret" not in repr(folder)
+    assert pickle.loads(pickle.dumps(folder)).uri == folder.uri
+
+
+@pytest.mark.slow
+def test_an_object_store_serves_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    moto = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(Bucket="bucket")
+        folder = Folder(f"s3://bucket/runs/1?scheme=http&endpoint_override={host}:{port}&region=us-east-1")
+        assert not folder.exists("x")
+        folder.write_whole("x/y.bin", b"12")
+        assert folder.read("x/y.bin") == b"12"
+        assert folder.list(recursive=True) == [("x/y.bin", 2)]
+        assert folder.list() == []
+        with pytest.raises(FileNotFoundError):
+            folder.read("nothing")
+        folder.delete("x/y.bin")
+        assert folder.list(recursive=True) == []
+    finally:
+        server.stop()
