@@ -84,7 +84,7 @@ def _read(file: Path, spec: DataSpec) -> pa.Table:
             names = opened.schema_arrow.names
             for field, column in (("image_column", spec.image_column), ("label_column", spec.label_column)):
                 if column not in names:
-                    nearest = difflib.get_close_matches(column, names, n=1, cutoff=0.3)
+                    nearest = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
                     hint = f"; write data.{field}={nearest[0]}" if nearest else f"; set data.{field}"
                     raise UserError(f"{file}: has no column {column!r}, only {', '.join(names)}{hint}")
             return opened.read([spec.image_column, spec.label_column])

@@ -19,15 +19,16 @@ def build_model(
 ) -> nn.Module:
     """Build the network of a spec on the CPU, with weights that depend on ``seed`` only.
 
-    The function is called with ``num_classes``, ``in_channels``, ``image_size`` and ``width`` as far as its signature
-    names them (``num_classes`` also where it takes ``**kwargs``, as torchvision's do), and with ``spec.args``. The
-    global random state is left as it was.
+    The function is called with ``num_classes``, ``in_channels`` and ``image_size`` as far as its signature names them
+    (``num_classes`` also where it takes ``**kwargs``, as torchvision's do), with ``width`` unless it is 1, and with
+    ``spec.args``. The global random state is left as it was.
 
     Args:
         spec: Name and arguments of the model.
         data_shape: Shape of one image, ``(channels, height, width)``.
         classes: Number of classes.
-        width: Factor on the number of channels; other than 1 only for functions that have this argument.
+        width: Factor on the number of channels, on top of ``spec.args["width"]`` if that is there; other than 1 only
+            for functions that have this argument.
         seed: Seed of the initial weights.
 
     Returns:
@@ -58,23 +59,30 @@ def _arguments(
     function: Callable[..., Any], spec: ModelSpec, data_shape: tuple[int, int, int], classes: int, width: float
 ) -> dict[str, Any]:
     channels, height, image_width = data_shape
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:  # functions written in C have none
+        raise UserError(f"model {spec.name!r}: must be a function that builds a torch.nn.Module") from error
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     if "image_size" in named and height != image_width:
         raise UserError(
             f"model {spec.name!r} takes square images, but these are {height} x {image_width}: set data.image_size"
         )
-    known = {"num_classes": classes, "in_channels": channels, "image_size": height, "width": width}
+    known = {"num_classes": classes, "in_channels": channels, "image_size": height}
     ours = {key: value for key, value in known.items() if key in named or (takes_any and key == "num_classes")}
     if width != 1 and "width" not in named:
         raise UserError(f"model {spec.name!r} has no argument 'width', so it cannot be made smaller (width={width:g})")
     for key in spec.args:
         if key in ours:
-            raise UserError(f"model.args.{key}: leave it out, it is set from the data and the method")
+            raise UserError(f"model.args.{key}: leave it out, it is set from the data")
         if key not in named and not takes_any:
             raise UserError(unknown_name(f"argument in model.args of {spec.name!r}", key, named - set(ours)))
-    return {**ours, **spec.args}
+    arguments = {**ours, **spec.args}
+    if width != 1:
+        own = spec.args.get("width", 1.0)
+        arguments["width"] = width * own if isinstance(own, int | float) else own
+    return arguments
 
 
 def _check_output(model: nn.Module, name: str, data_shape: tuple[int, int, int], classes: int) -> None:

@@ -25,7 +25,9 @@ def stage_patterns(layer_names: Sequence[str]) -> list[str]:
     if len(set(layer_names)) != len(layer_names):
         raise ValueError(f"every layer name must be there once, but got {list(layer_names)}")
     paths = [tuple(name.split(".")) for name in layer_names]
-    return [_pattern(stage, depth) for stage, depth in _split(paths, depth=0, too_many=len(paths) / 2)]
+    stages = _split(paths, depth=0, too_many=len(paths) / 2)
+    place = {path: index for index, path in enumerate(paths)}
+    return [_pattern(stage, depth) for stage, depth in sorted(stages, key=lambda found: place[found[0][0]])]
 
 
 def _split(paths: list[tuple[str, ...]], depth: int, too_many: float) -> list[tuple[list[tuple[str, ...]], int]]:
