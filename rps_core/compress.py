@@ -116,7 +116,14 @@ def plan(model: nn.Module, config: RPSConfig) -> tuple[tuple[Group, ...], list[C
                 gradient_scaling=config.gradient_scaling,
             )
         )
+        if hasattr(model, psi_key(number)):
+            raise ValueError(f"a model must have no attribute {psi_key(number)!r}: rename it, psi takes that name")
     return tuple(groups), candidates
+
+
+def psi_key(number: int) -> str:
+    """Return the name of the parameter that is the psi of group ``number``."""
+    return f"psi_{number}"
 
 
 def check_shareable(candidates: Sequence[Candidate]) -> None:
@@ -216,7 +223,7 @@ def install(
     """Attach prepared groups to a model and return what it now carries. Nothing in here can fail."""
     like = candidates[0].parameter
     modules = dict(model.named_modules())
-    arrays = tuple(SharedArray(group, model._parameters, f"psi_{number}") for number, group in enumerate(groups))
+    arrays = tuple(SharedArray(group, model._parameters, psi_key(number)) for number, group in enumerate(groups))
     sources: dict[str, dict[str, tuple[SharedArray, int]]] = {}
     for array in arrays:
         for index, layer in enumerate(array.group.layers):

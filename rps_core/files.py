@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rps_core.compress import install, plan
+from rps_core.compress import install, plan, psi_key
 from rps_core.config import RPSConfig
 from rps_core.group import Group
 from rps_core.quantize import pack, relative_error, unpack
@@ -240,7 +240,7 @@ def take_apart(
     psis = []
     for number, group in enumerate(groups):
         like = pack(torch.zeros(group.slots), psi_dtype)
-        stored = tuple(take(_part(f"psi_{number}", i), part.numel(), part.dtype) for i, part in enumerate(like))
+        stored = tuple(take(_part(psi_key(number), i), part.numel(), part.dtype) for i, part in enumerate(like))
         psis.append(unpack(stored))
     scales = take(_SCALES, sum(len(group.layers) for group in groups), torch.float32).tolist()
     values: dict[str, Tensor] = {}

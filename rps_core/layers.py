@@ -10,10 +10,12 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
 
 from rps_core.budgets import layer_name, unmatched_message
 
 OWNED = "_rps_weights"
+ORDER = "_rps_order"
 _KNOWN = (nn.Linear, nn.Bilinear, _ConvNd, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention)
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 
@@ -40,13 +42,19 @@ class Candidate:
 
 
 def find_candidates(model: nn.Module) -> list[Candidate]:
-    """Return every parameter of the model once, in the order of the model, with all its owners."""
+    """Return every parameter of the model once, in the order of the model, with all its owners.
+
+    Raises:
+        ValueError: If a parameter has no shape yet.
+    """
     found: dict[int, Candidate] = {}
     for path, module in model.named_modules():
         for attribute, parameter in module._parameters.items():
             if parameter is None:
                 continue
             name = layer_name(f"{path}.{attribute}" if path else attribute)
+            if is_lazy(parameter):
+                raise ValueError(f"weights must have a shape: run one batch through the model first (layer {name!r})")
             candidate = found.setdefault(id(parameter), Candidate(name, parameter))
             candidate.owners.append((path, attribute))
             matrix = parameter.dim() >= 2
@@ -122,6 +130,7 @@ def _new(base: type[nn.Module], attributes: tuple[str, ...]) -> nn.Module:
 
 def attach(module: nn.Module, sources: dict[str, tuple[Any, int]]) -> None:
     """Make a module recover its parameters ``sources``, each from (group, index of the layer), not hold them."""
+    module.__dict__[ORDER] = tuple(module._parameters)
     for attribute in sources:
         del module._parameters[attribute]
     module.__dict__[OWNED] = sources
@@ -129,8 +138,10 @@ def attach(module: nn.Module, sources: dict[str, tuple[Any, int]]) -> None:
 
 
 def detach(module: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
-    """Undo :func:`attach`: the module holds ``parameters`` again."""
+    """Undo :func:`attach`: the module holds ``parameters`` again, in the order it had."""
     module.__class__ = type(module)._rps_base  # type: ignore[attr-defined]
     del module.__dict__[OWNED]
-    for attribute, parameter in parameters.items():
-        module.register_parameter(attribute, parameter)
+    held = module._parameters | parameters
+    module._parameters.clear()
+    order = module.__dict__.pop(ORDER)
+    module._parameters.update({name: held[name] for name in (*order, *held) if name in held})

@@ -1,0 +1,240 @@
+"""A compressed model behaves as any PyTorch module, on a transformer and on a ResNet."""
+
+import copy
+import io
+import os
+import pickle
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from rps_core import RPSConfig, compress_, to_dense
+
+CONFIG = RPSConfig(ratio=6, seed=4)
+
+
+def gradients(model, batch):
+    model.zero_grad()
+    model(batch).float().square().mean().backward()
+    inner = getattr(model, "module", getattr(model, "_orig_mod", model))
+    return inner.psi_0.grad.clone()
+
+
+def test_parameters_and_state_hold_psi_once_and_no_index(build, batch):
+    model, plain = compress_(build(), CONFIG), build()
+    shared = {f"{owner[0]}.{owner[1]}" for la in model._rps_sharing.arrays[0].group.layers for owner in la.owners}
+    assert set(model.state_dict()) == {"psi_0"} | (set(plain.state_dict()) - shared)
+    assert [name for name, _ in model.named_parameters()].count("psi_0") == 1
+    gradients(model, batch)
+    assert set(model.state_dict()) == {"psi_0"} | (set(plain.state_dict()) - shared)
+    assert not [name for name, _ in model.named_buffers() if name not in dict(plain.named_buffers())]
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])
+def test_copies_are_equal_and_independent(build, batch, how):
+    model = compress_(build(), CONFIG)
+    before = gradients(model, batch)
+    if how == "deepcopy":
+        other = copy.deepcopy(model)
+    elif how == "pickle":
+        other = pickle.loads(pickle.dumps(model))
+    else:
+        file = io.BytesIO()
+        torch.save(model, file)
+        file.seek(0)
+        other = torch.load(file, weights_only=False)
+    model.eval(), other.eval()
+    expected = model(batch)
+    assert torch.equal(other(batch), expected)
+    with torch.no_grad():
+        other.psi_0.add_(1)
+    assert torch.equal(model(batch), expected)
+    assert not torch.equal(other(batch), expected)
+    with torch.no_grad():
+        other.psi_0.copy_(model.psi_0)
+    model.train(), other.train()
+    torch.testing.assert_close(gradients(other, batch), before)
+
+
+def test_pickles_hold_no_index(build, batch):
+    model = compress_(build(), RPSConfig(ratio=6, mapping="hashed_net"))
+    gradients(model, batch)
+    model.zero_grad()
+    plain = build()
+    assert (
+        len(pickle.dumps(model)) < len(pickle.dumps(plain)) - 4 * 0.5 * model._rps_sharing.arrays[0].group.virtual_size
+    )
+
+
+def test_moving_averages(build, batch):
+    model = compress_(build(), CONFIG)
+    average = AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5))
+    average.update_parameters(model)
+    first = model.psi_0.detach().clone()
+    with torch.no_grad():
+        model.psi_0.mul_(3)
+    average.update_parameters(model)
+    torch.testing.assert_close(average.module.psi_0.detach(), first * 2)
+    average.module(batch)
+
+
+def test_state_dict_round_trip(build, batch):
+    model, other = compress_(build(), CONFIG).eval(), compress_(build(), CONFIG).eval()
+    with torch.no_grad():
+        model.psi_0.normal_()
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other(batch), model(batch))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        other.load_state_dict(build().state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_dtypes(build, batch, dtype):
+    model = compress_(build(), CONFIG).eval()
+    expected = model(batch)
+    model.to(dtype)
+    assert model.psi_0.dtype == dtype
+    out = model(batch if batch.dtype == torch.long else batch.to(dtype))
+    assert out.dtype == dtype
+    tolerance = {torch.float64: 1e-5, torch.bfloat16: 0.1, torch.float16: 0.02}[dtype]
+    assert (out.double() - expected.double()).abs().max() < tolerance * expected.abs().max()
+    out.float().square().mean().backward()
+    assert model.psi_0.grad.dtype == dtype
+    assert model.psi_0.grad.isfinite().all()
+
+
+def test_autocast(build, batch):
+    model = compress_(build(), CONFIG)
+    plain = gradients(model, batch)
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(batch)
+        out.float().square().mean().backward()
+    assert model.psi_0.grad.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(model.psi_0.grad, plain, dim=0) > 0.99
+
+
+def test_channels_last():
+    model = compress_(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)), CONFIG)
+    images = torch.randn(2, 3, 8, 8)
+    expected, before = model(images), gradients(model, images)
+    model.to(memory_format=torch.channels_last)
+    images = images.to(memory_format=torch.channels_last)
+    assert model(images).is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(model(images), expected)
+    torch.testing.assert_close(gradients(model, images), before)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing(resnet, reentrant):
+    model = compress_(resnet, CONFIG)
+    images = torch.randn(2, 3, 6, 6, requires_grad=True)
+    expected = gradients(model, images)
+    model.reentrant = reentrant
+    torch.testing.assert_close(gradients(model, images), expected)
+
+
+def test_wrapped_and_nested_models(build, batch):
+    model = compress_(build(), CONFIG)
+    expected = gradients(model, batch)
+    wrapped = nn.Sequential(nn.Identity(), model)
+    wrapped.zero_grad()
+    wrapped(batch).square().mean().backward()
+    torch.testing.assert_close(model.psi_0.grad, expected)
+    assert torch.equal(to_dense(wrapped).eval()(batch), wrapped.eval()(batch))
+
+
+@pytest.mark.parametrize("mapping", ["random_fold", "roast"])
+def test_compile_in_one_graph(build, batch, mapping):
+    model = compress_(build(), RPSConfig(ratio=6, mapping=mapping))
+    expected = gradients(model, batch)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(gradients(compiled, batch), expected)
+    with torch.no_grad():
+        model.psi_0.mul_(0.5)
+        model.eval()
+        torch.testing.assert_close(compiled(batch), model(batch))
+
+
+@pytest.mark.slow
+def test_compile_with_the_default_backend(mlp):
+    model, batch = compress_(mlp, CONFIG), torch.randn(3, 6)
+    expected = gradients(model, batch)
+    torch.testing.assert_close(gradients(torch.compile(model), batch), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_export(build, batch, strict):
+    model = compress_(build(), CONFIG).eval()
+    program = torch.export.export(model, (batch,), strict=strict)
+    torch.testing.assert_close(program.module()(batch), model(batch))
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    torch.testing.assert_close(torch.export.load(file).module()(batch), model(batch))
+
+
+def test_dense_copies_export_without_our_operators(build, batch):
+    model = compress_(build(), CONFIG).eval()
+    program = torch.export.export(to_dense(model), (batch,))
+    torch.testing.assert_close(program.module()(batch), model(batch))
+    assert "rps_core" not in str(program.graph)
+
+
+@pytest.mark.slow
+def test_dense_copies_export_to_onnx(resnet, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, images = compress_(resnet, CONFIG).eval(), torch.randn(2, 3, 6, 6)
+    torch.onnx.export(to_dense(model), (images,), tmp_path / "model.onnx", dynamo=True, verbose=False)
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"))
+    (out,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(out), model(images).detach(), rtol=1e-4, atol=1e-5)
+
+
+def _worker(rank, port, folder, compiled):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = compress_(nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 4)), CONFIG)
+    parallel = DistributedDataParallel(model)
+    if compiled:
+        parallel = torch.compile(parallel, backend="aot_eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    data = torch.load(f"{folder}/data.pt")
+    for _ in range(3):
+        optimizer.zero_grad()
+        parallel(data[rank::2]).square().mean().backward()
+        optimizer.step()
+    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True])
+def test_distributed_data_parallel_trains_as_one_process(tmp_path, compiled):
+    data = torch.randn(8, 6)
+    torch.save(data, tmp_path / "data.pt")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(_worker, (port, str(tmp_path), compiled), nprocs=2)
+    torch.manual_seed(0)
+    model = compress_(nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 4)), CONFIG)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(data).square().mean().backward()
+        optimizer.step()
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), model.state_dict())
