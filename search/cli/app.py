@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from search.cli import check, frontier, launch, query, schema
+from search.cli import check, frontier, launch, query, report, schema
 from search.errors import UserError
 
 WRONG_INPUT = 2
@@ -26,6 +26,8 @@ app.command("query")(query.query)
 app.command("frontier")(frontier.frontier)
 app.command("check")(check.check)
 app.command("schema")(schema.schema)
+app.command("report")(report.report)
+app.command("convert")(report.convert)
 
 
 def main() -> None:

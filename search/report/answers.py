@@ -84,7 +84,8 @@ def _merged(found: Proposals, measure: str, wanted: list[tuple[str, str, str]]) 
     for trial, questions in titles.items():
         index = found.rows[trial]
         point = found.shown[index]
-        how = f"ratio {number(point.ratio)}, learning rate {number(point.lr)}"
+        sure = "one seed" if point.low is None else f"95 % interval {percent(point.low)} to {percent(point.high)}"
+        how = f"ratio {number(point.ratio)}, {sure}"
         made.append(
             Pick(
                 "; ".join([questions[0][0], *(title[:1].lower() + title[1:] for title, _ in questions[1:])]),
@@ -92,17 +93,13 @@ def _merged(found: Proposals, measure: str, wanted: list[tuple[str, str, str]]) 
                 measure,
                 index,
                 point.method,
-                _accuracy(point.accuracy, point.low),
+                percent(point.accuracy),
                 size(getattr(point, measure), measure),
                 how,
                 point.trials[0],
-            )  # fmt: skip
+            )
         )
     return made
-
-
-def _accuracy(accuracy: float, low: float | None) -> str:
-    return percent(accuracy) if low is None else f"{100 * accuracy:.1f} ± {100 * (accuracy - low):.1f} %"
 
 
 def headline(found: Proposals, pick: Pick, dense: Mapping[str, float | None]) -> str:
@@ -110,7 +107,7 @@ def headline(found: Proposals, pick: Pick, dense: Mapping[str, float | None]) ->
     point = found.shown[pick.point]
     text = f"{found.looks[pick.method].name} reaches {percent(point.accuracy)} in {pick.size}"
     whole = dense[pick.measure]
-    smaller = f"{whole / getattr(point, pick.measure):.3g} times smaller" if whole else ""
+    smaller = f"{whole / getattr(point, pick.measure):.2g} times smaller" if whole else ""
     if dense["accuracy"] is None:
         return f"{text}, {smaller} than the dense model" if smaller else text
     lost = 100 * (dense["accuracy"] - point.accuracy)

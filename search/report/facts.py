@@ -93,8 +93,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Gaps:
-    """Accuracy of each method at the same memory."""
+    """How far one method is ahead of each other one at the same memory."""
 
+    leader: str
     columns: list[str]
     rows: list[tuple[str, list[str]]]
     note: str

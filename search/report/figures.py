@@ -23,9 +23,8 @@ MOST_LAYERS = 40
 MOST_CURVES = 60
 MOST_EPOCHS = 200
 RATIO_NOTE = (
-    "Each marker is the proposal that was best on the validation images within a range of ratios, shown with its accuracy "
-    "on the test images. Pruned models also pay for the positions of their weights, which a ratio does not count: see "
-    "the frontier above for memory as it is stored."
+    "The best proposal of each method within a range of ratios. A ratio does not count the positions that pruned "
+    "models must store: for that, see the frontier above."
 )
 
 
@@ -71,27 +70,33 @@ def _best(found: Proposals, rows: np.ndarray) -> RatioPoint:
 
 
 def method_gaps(found: Proposals, measure: str) -> Gaps | None:
-    """Return how far apart the methods are at equal memory, or None where no two can be compared."""
-    rows = gaps(found.table, measure).to_pylist()[:15]
-    if not rows:
+    """Return how far the method that leads is ahead of each other one at equal memory, or None for no comparison.
+
+    The leader is the compression method with most of the frontier.
+    """
+    compressed = [found.shown[i].method for i in found.shown_fronts[measure].overall]
+    names = {name: index for name, index in found.methods.items() if name != "dense"}
+    leader = max(names, key=lambda name: compressed.count(names[name]), default=None)
+    rows = [row for row in gaps(found.table, measure).to_pylist() if leader in (row["better"], row["worse"])]
+    if not rows or leader is None:
         return None
-    names = {name: found.looks[index].name for name, index in found.methods.items()}
-    cells = [
-        (
-            f"{names[row['better']]} over {names[row['worse']]}",
-            [
-                f"{100 * row['mean_gap']:+.1f}",
-                f"{100 * row['min_gap']:+.1f} to {100 * row['max_gap']:+.1f}",
-                f"{size(row['from_memory'], measure)} to {size(row['to_memory'], measure)}",
-            ],
-        )
-        for row in rows
-    ]
+    cells = []
+    for row in rows:
+        ahead = row["better"] == leader
+        other = row["worse" if ahead else "better"]
+        mean, low, high = (100 * row[f"{kind}_gap"] for kind in ("mean", "min", "max"))
+        mean, low, high = (mean, low, high) if ahead else (-mean, -high, -low)
+        place = f"{size(row['from_memory'], measure)} to {size(row['to_memory'], measure)}"
+        cells.append((f"over {_name(found, other)}", [f"{mean:+.1f}", f"{low:+.1f} to {high:+.1f}", place]))
     note = (
-        "Test accuracy of one method's frontier minus the other's, in points, interpolated over the logarithm of memory "
-        "where both have models."
+        "Test accuracy of one method's frontier minus the other's, in points, interpolated over the logarithm of "
+        "memory where both have models."
     )
-    return Gaps(["Mean gap", "Smallest to largest", "Compared between"], cells, note)
+    return Gaps(_name(found, leader), ["Mean", "Smallest to largest", "Between"], cells, note)
+
+
+def _name(found: Proposals, method: str | None) -> str:
+    return found.looks[found.methods[method]].name
 
 
 def budgets(found: Proposals, measure: str, layer_sizes: dict[str, int]) -> Budgets | None:
@@ -136,11 +141,15 @@ def _size(pattern: str, layer_sizes: dict[str, int]) -> int:
     )
 
 
-def searched_importances(found: Proposals) -> Importances | None:
-    """Return which of the searched values decided the validation accuracy, or None where too few were tried.
+def searched_importances(found: Proposals, measure: str) -> Importances | None:
+    """Return which of the searched values decided how good a proposal was for its size, or None for too few.
 
-    A budget enters as its share of all that a model keeps: how the memory is split, apart from how much there is.
+    Predicted is the validation accuracy minus that of the frontier at equal memory, interpolated over the logarithm of
+    memory: without that, how much memory there is would hide all else. A budget enters as its share of all that a
+    model keeps: how the memory is split, apart from how much there is.
     """
+    front = found.fronts[measure]
+    memory, best = np.log(front[measure].to_numpy()), front["accuracy_val"].to_numpy()
     shown = [p for p in found.shown if found.looks[p.method].name != "dense"]
     columns: dict[str, list[Any]] = {
         "method": [found.looks[p.method].name for p in shown],
@@ -152,13 +161,16 @@ def searched_importances(found: Proposals) -> Importances | None:
         columns[f"budget of {pattern}"] = [
             _log(p.budgets[pattern] / max(sum(p.budgets.values()), 1)) if pattern in p.budgets else None for p in shown
         ]
-    result = importance.importances(columns, [p.accuracy_val for p in shown])
+    result = importance.importances(
+        columns, [p.accuracy_val - float(np.interp(np.log(getattr(p, measure)), memory, best)) for p in shown]
+    )
     if result is None:
         return None
     note = (
-        f"How much worse a random forest predicts the validation accuracy of held-out proposals when one value is "
-        f"shuffled. Learned from {plural(result.proposals, 'proposal')}; R² on held-out ones is {result.r2:.2f}. Whiskers "
-        f"are one standard deviation over {importance.SPLITS} splits. It shows what went with accuracy, not what causes it."
+        f"What decides how far a proposal stays below the frontier at equal memory: how much worse a random forest "
+        f"predicts it when one value is shuffled. Learned from {plural(result.proposals, 'proposal')}; R² on held-out "
+        f"ones is {result.r2:.2f}. Whiskers are one standard deviation over {importance.SPLITS} splits. This is what "
+        "went with accuracy, not what causes it."
     )
     return Importances(result.rows[:16], note, result.caution)
 
@@ -190,7 +202,8 @@ def _epochs(results: Results, trials: Sequence[str]) -> dict[str, list[tuple[int
     if not names:
         return {}
     rows = results.sql(
-        f"SELECT trial_id, epoch, accuracy_val FROM epochs WHERE trial_id IN ({names}) AND isfinite(accuracy_val) ORDER BY ALL"
+        f"SELECT trial_id, epoch, accuracy_val FROM epochs WHERE trial_id IN ({names}) AND isfinite(accuracy_val) "
+        "ORDER BY ALL"
     ).fetchall()
     found: dict[str, list[tuple[int, float]]] = {}
     for trial, epoch, accuracy in rows:
@@ -212,6 +225,7 @@ def describe_history(history: Sequence[tuple[int, float]], reference: dict[str, 
     place = f"accuracy {percent(reference['accuracy'], 0)} and {size(reference[measure], measure)}"
     verdict = "it was still rising: more trials are likely to pay" if grown > 0.01 else "more trials would add little"
     return (
-        f"Hypervolume is the share of everything better than the reference point ({place}) that the frontier reaches, on "
-        f"validation accuracy. The second half of the proposals added {grown:.1%}: {verdict}."
+        f"The second half of the proposals added {percent(grown)} to the hypervolume: {verdict}. Hypervolume is the "
+        f"share of all that is better than the reference point ({place}) which the frontier reaches, on validation "
+        "accuracy."
     )

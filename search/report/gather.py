@@ -26,9 +26,10 @@ from search.results.hypervolume import history
 from search.spec import Spec
 
 FRONTIER_NOTE = (
-    "Models are chosen by their accuracy on validation images and shown with their accuracy on test images, which no choice "
-    "looked at: where the line falls, or a faint marker lies above it, that is chance one sees. Whiskers are 95 % intervals "
-    "over seeds; a hollow marker is one that seeds do not tell from its neighbour."
+    "Models are chosen by their accuracy on validation images and shown with their accuracy on test images, which no "
+    "choice looked at: where the line falls, or a faint marker lies above it, that is chance one sees. Whiskers are "
+    "95 % intervals over seeds; the validation interval of a hollow marker overlaps that of a neighbour, so that "
+    "seeds do not tell them apart. Thin lines are each method's own frontier."
 )
 
 
@@ -118,7 +119,7 @@ def _figures(facts: Facts, results: Results, found: Proposals, meta: dict[str, A
     facts.ratio_note = RATIO_NOTE
     facts.gaps = method_gaps(found, facts.measure)
     facts.budgets = budgets(found, facts.measure, meta.get("layer_sizes", {}))
-    facts.importances = searched_importances(found)
+    facts.importances = searched_importances(found, facts.measure)
     facts.curves, facts.curves_note = learning_curves(results, found, facts.measure)
     reference = _reference(found, facts.measure, meta)
     grown = history(found.table, reference, (facts.measure,)).to_pydict()
@@ -156,7 +157,8 @@ def _counts(results: Results) -> dict[str, int]:
 
 def _eyebrow(title: str, results: Results, counts: dict[str, int]) -> str:
     ((models, data, ended),) = results.sql(
-        "SELECT string_agg(DISTINCT model, ', ' ORDER BY model), string_agg(DISTINCT dataset, ', '), max(finished_at)::VARCHAR FROM trials"
+        "SELECT string_agg(DISTINCT model, ', ' ORDER BY model), string_agg(DISTINCT dataset, ', '), "
+        "max(finished_at)::VARCHAR FROM trials"
     ).fetchall()
     what = f"{visible(models)} on {visible(data)}" if models and data else None
     return " · ".join(

@@ -31,9 +31,9 @@ SECTIONS = {
 _ALWAYS = {"frontier", "failures", "reproduce"}
 # What charts.js reads; the rest of the facts is text that the template places.
 _DRAWN = (
-    "measure measures accuracy_label experiments methods dense points focus fronts picks ratios budgets curves "
-    "importances times history"
-).split()
+    *("measure", "measures", "accuracy_label", "experiments", "methods", "dense", "points", "focus", "fronts", "picks"),
+    *("ratios", "budgets", "curves", "importances", "times", "history"),
+)
 
 
 def render(facts: Facts) -> str:
@@ -43,7 +43,8 @@ def render(facts: Facts) -> str:
     one style and the one script below by their hashes, and no connection, image, frame, form or eval at all.
     """
     style, script = _part("page.css"), _script()
-    policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; form-action 'none'"
+    allowed = f"script-src '{_hash(script)}'; style-src '{_hash(style)}'"
+    policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
     environment = Environment(autoescape=True, trim_blocks=True)
     environment.filters |= {"percent": percent, "number": number, "bytes": _bytes, "count": _count}
     front = facts.fronts[facts.measure].overall if facts.points else []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from search.report.facts import Facts, Point
 from search.report.palette import COLORS, MATPLOTLIB_MARKERS
@@ -17,7 +18,7 @@ from search.report.text import size
 
 DPI = 160
 # SVG without dates and random ids: the same facts give the same file. Text stays text.
-_STYLE = {
+_STYLE: Any = {
     "svg.hashsalt": "rps-search",
     "svg.fonttype": "none",
     "font.size": 10.5,
@@ -25,8 +26,6 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "semibold",
     "grid.color": "#e6e9ed",
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
@@ -64,16 +63,17 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _look(facts: Facts, method: int) -> dict[str, str]:
+def _look(facts: Facts, method: int) -> dict[str, Any]:
     found = facts.methods[method]
     return {"color": COLORS[found.color], "marker": MATPLOTLIB_MARKERS[found.shape]}
 
 
-def _legend(facts: Facts, axes: Axes, methods: list[int], place: str = "lower right") -> None:
+def _legend(
+    facts: Facts, axes: Axes, methods: list[int], place: Literal["lower right", "lower left"] = "lower right"
+) -> None:
     handles = [Line2D([], [], ls="", ms=7, **_look(facts, m)) for m in methods]
-    axes.legend(
-        handles, [_plain(facts.methods[m].name) for m in methods], loc=place, ncols=2 if len(methods) > 5 else 1
-    )
+    names = [_plain(facts.methods[m].name) for m in methods]
+    axes.legend(handles, names, loc=place, ncols=2 if len(methods) > 5 else 1)
 
 
 def _bars(points: list[tuple[float, float | None, float | None]]) -> list[list[float]]:
@@ -93,6 +93,24 @@ def _dense_line(facts: Facts, axes: Axes) -> None:
 def _accuracy_axis(facts: Facts, axes: Axes, label: str) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.set_ylabel(label)
+
+
+def _log_axis(axes: Axes, name: Callable[[float], str]) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: name(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _label_picks(facts: Facts, axes: Axes) -> None:
+    """Write beside its marker what each pick is: below and above in turn, so that neighbours do not collide."""
+    picks = [pick for pick in facts.picks if pick.measure == facts.measure]
+    picks.sort(key=lambda pick: getattr(facts.points[pick.point], facts.measure))
+    for turn, pick in enumerate(picks):
+        point = facts.points[pick.point]
+        place, side = ((8, -15), "left") if turn % 2 == 0 else ((-8, 9), "right")
+        where = (getattr(point, facts.measure), point.accuracy)
+        axes.annotate(pick.label, where, place, textcoords="offset points", ha=side, weight="bold", zorder=5)
 
 
 def draw_frontier(facts: Facts, axes: Axes) -> None:
@@ -121,16 +139,9 @@ def draw_frontier(facts: Facts, axes: Axes) -> None:
             memory(point), point.accuracy, yerr=bars, ms=8.5, mfc="white" if point.tied else look["color"],
             mec=look["color"] if point.tied else "white", mew=1.6 if point.tied else 0.8, capsize=3, zorder=4, **look,
         )  # fmt: skip
-    for pick in facts.picks:
-        if pick.measure == measure:
-            point = facts.points[pick.point]
-            axes.annotate(
-                pick.label, (memory(point), point.accuracy), (9, -13), textcoords="offset points", weight="semibold"
-            )
+    _label_picks(facts, axes)
     _dense_line(facts, axes)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value, measure).removesuffix(" parameters")))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _log_axis(axes, lambda value: size(value, measure).removesuffix(" parameters"))
     axes.set_ylim(bottom=max(floor, 0.0))
     axes.set_xlabel(facts.measures[measure])
     _accuracy_axis(facts, axes, facts.accuracy_label)
@@ -141,13 +152,12 @@ def _draw_ratios(facts: Facts, axes: Axes) -> None:
     for series in facts.ratios:
         points = series.points
         axes.errorbar(
-            [p.ratio for p in points], [p.accuracy for p in points], yerr=_bars([(p.accuracy, p.low, p.high) for p in points]),
-            capsize=3, ms=6.5, mec="white", lw=1.8, **_look(facts, series.method),
+            [p.ratio for p in points], [p.accuracy for p in points],
+            yerr=_bars([(p.accuracy, p.low, p.high) for p in points]), capsize=3, ms=6.5, mec="white", lw=1.8,
+            **_look(facts, series.method),
         )  # fmt: skip
     _dense_line(facts, axes)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _log_axis(axes, lambda value: f"{value:g}×")
     axes.set_xlabel("Compression ratio")
     _accuracy_axis(facts, axes, facts.accuracy_label)
     _legend(facts, axes, [series.method for series in facts.ratios], "lower left")

@@ -50,8 +50,8 @@ class Proposals:
         if len(self.shown) == self.table.num_rows:
             return None
         return (
-            f"The pictures show {len(self.shown):,} of {plural(self.table.num_rows, 'proposal')}: all on a frontier and a "
-            "random choice of the others. Frontiers, hypervolume, picks and sums are computed from all of them."
+            f"The pictures show {len(self.shown):,} of {plural(self.table.num_rows, 'proposal')}: all on a frontier "
+            "and a random choice of the others. Frontiers, hypervolume, picks and sums are computed from all of them."
         )
 
 
@@ -162,7 +162,8 @@ def _trials_of(results: Results, chosen: list[dict[str, Any]]) -> dict[tuple[Any
         return {}
     columns = ("trial_id", *_KEY, "seed", "weight_decay", "budgets")
     found = results.sql(
-        f"SELECT {', '.join(columns)} FROM trials WHERE status = 'finished' AND number IN ({', '.join(map(str, numbers))})"
+        f"SELECT {', '.join(columns)} FROM trials "
+        f"WHERE status = 'finished' AND number IN ({', '.join(map(str, numbers))})"
     )
     trials: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for values in found.fetchall():

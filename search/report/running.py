@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from search.report.facts import Failure, MethodTime, Times
-from search.report.text import duration, plural, visible
+from search.report.text import duration, percent, plural, visible
 from search.results import Results
 
 PARTS = ["setup", "training", "evaluation", "waiting"]
@@ -29,7 +29,7 @@ ORDER BY 1 DESC LIMIT {MOST_REASONS}
 """
 
 
-def times(results: Results, methods: Mapping[str, int]) -> Times | None:
+def times(results: Results, methods: Mapping[str | None, int]) -> Times | None:
     """Return where the trials' time went, or None where nothing was measured.
 
     Waiting is what is left of a trial's time from start to end: starts after a crash, checkpoints, queues.
@@ -44,8 +44,8 @@ def times(results: Results, methods: Mapping[str, int]) -> Times | None:
         return None
     share = totals[1] / sum(totals)
     note = (
-        f"The trials took {duration(sum(totals))} together, {share:.0%} of it in training steps. Waiting is time between "
-        "a trial's start and its end in which it neither set up, trained nor evaluated: restarts, checkpoints, queues."
+        f"The trials took {duration(sum(totals))} together, {percent(share, 0)} of it in training steps. Waiting is "
+        "what is left between a trial's start and its end: restarts, checkpoints, queues."
     )
     return Times(PARTS, rows, note)
 

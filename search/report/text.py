@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+NBSP = "\N{NO-BREAK SPACE}"
+
 
 def visible(text: str) -> str:
     """Return a name from a spec or a table with every character that cannot be seen written as an escape.
@@ -25,12 +27,12 @@ def size(value: float, measure: str) -> str:
             break
         value /= 1000
     number = f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
-    return f"{number} {step}B" if measure == "stored_bytes" else f"{number}{step and ' '}{step} parameters"
+    return f"{number}{NBSP}{step}B" if measure == "stored_bytes" else f"{number}{step and NBSP}{step} parameters"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a share in percent."""
-    return "not measured" if value is None else f"{100 * value:.{digits}f} %"
+    return "not measured" if value is None else f"{100 * value:.{digits}f}{NBSP}%"
 
 
 def number(value: float | None) -> str:

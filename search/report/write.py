@@ -28,7 +28,7 @@ def write_report(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLi
     Raises:
         UserError: If a folder is no experiment, they cannot be compared, or the files cannot be written.
     """
-    place = _place(folders, out)
+    place = place_for(folders, out, "report")
     facts = gather(folders)
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -41,10 +41,15 @@ def write_report(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLi
         ) from error
 
 
-def _place(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None) -> Path:
+def place_for(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None, default: str) -> Path:
+    """Return where files go: where the user said, or under ``default`` in the first experiment folder.
+
+    Raises:
+        UserError: If nothing was said and that folder is not on this machine.
+    """
     if out is not None:
         return Path(out)
     first = Folder(folders[0])
     if not first.is_local:
-        raise UserError(f"{first}: is not on this machine; say with --out where the report should go")
-    return Path(first.uri.removeprefix("file://")) / "report"
+        raise UserError(f"{first}: is not on this machine; say with --out where the files should go")
+    return Path(first.uri.removeprefix("file://")) / default

@@ -39,6 +39,23 @@ function whisker(x, low, high, method) {
   return node("path", { d: `M${x},${low}V${high}M${x - 4},${low}h8M${x - 4},${high}h8`, class: `whisker m${method.color}` });
 }
 
+// Writes each label beside its point where it hides no other label: below or above, to the right or to the left.
+function labels(c, width, wanted) {
+  const taken = [];
+  for (const [x, y, text] of wanted) {
+    const length = 7.2 * text.length;
+    const places = [[10, 20, 0], [-10, -13, -length], [-10, 20, -length], [10, -13, 0], [10, 36, 0], [-10, 36, -length], [10, -29, 0], [-10, -29, -length]];
+    const box = ([dx, dy, shift]) => [x + dx + shift, y + dy - 12, x + dx + shift + length, y + dy + 3];
+    const free = places.find((place) => {
+      const [left, top, right, bottom] = box(place);
+      return left > 50 && right < width && top > 0 && taken.every(([l, t, r, b]) => right < l || left > r || bottom < t || top > b);
+    });
+    if (!free) continue;
+    taken.push(box(free));
+    c.add(node("text", { x: x + free[0], y: y + free[1], class: "pick", "text-anchor": free[2] ? "end" : "start" }, text));
+  }
+}
+
 const frontier = chart("frontier", "Accuracy against stored memory", (c, width) => {
   const height = Math.round(Math.min(Math.max(width * 0.56, 300), 520));
   const front = data.fronts[state.measure];
@@ -85,12 +102,8 @@ const frontier = chart("frontier", "Accuracy against stored memory", (c, width) 
     c.add(marker(data.methods[p.method], ...pixel(i), 6.5, p.tied ? "tied" : "sure"));
     c.target(...pixel(i), pointTitle(p), [...pointRows(p), ...(p.tied ? [["Note", "interval overlaps its neighbour's"]] : [])], i);
   }
-  for (const pick of data.picks) {
-    if (pick.measure !== state.measure || !shown(data.points[pick.point].method)) continue;
-    const [cx, cy] = pixel(pick.point);
-    const end = cx > width * 0.75;
-    c.add(node("text", { x: cx + (end ? -12 : 10), y: cy + 20, class: "pick", "text-anchor": end ? "end" : "start" }, pick.label));
-  }
+  const picked = data.picks.filter((pick) => pick.measure === state.measure && shown(data.points[pick.point].method) && inside(pick.point));
+  labels(c, width, picked.map((pick) => [...pixel(pick.point), pick.label]));
   return height;
 });
 frontier.keyable = (t) => data.fronts[state.measure].overall.includes(t.item);
@@ -124,11 +137,12 @@ chart("ratio", "Accuracy against compression ratio for each method", (c, width) 
 chart("history", "Hypervolume over trials", (c, width) => {
   const height = Math.round(Math.min(Math.max(width * 0.42, 240), 340));
   const x = axis(data.history.map((h) => h[0]), { pad: 0.02, low: 0 });
-  const y = axis(data.history.map((h) => h[1]), { low: 0, grow: 1 });
-  const f = c.frame(width, height, x, y, { xLabel: "Trials finished", yLabel: "Hypervolume", xFormat: (v) => v.toLocaleString("en"), yFormat: short });
-  const at = data.history.map(([n, v]) => [f.px(n), f.py(v)]);
-  c.add(line([[at[0][0], f.bottom], ...steps(at), [at.at(-1)[0], f.bottom]], { class: "area" }), line(steps(at), { class: "overall" }));
-  data.history.forEach(([n, v], i) => c.target(...at[i], `${n.toLocaleString("en")} trials`, [["Hypervolume", short(v)], ["Of the last", percent(v / data.history.at(-1)[1])]]));
+  // The first trials always rise steeply from nothing; the question is what the later ones add.
+  const y = axis(data.history.slice(Math.floor(data.history.length / 10)).map((h) => h[1]), { pad: 0.12 });
+  const f = c.frame(width, height, x, y, { xLabel: "Proposals finished", yLabel: "Hypervolume", xFormat: (v) => v.toLocaleString("en"), yFormat: short });
+  const at = data.history.map(([n, v]) => [f.px(n), f.py(Math.max(v, y.low))]);
+  c.add(line(steps(at), { class: "overall" }));
+  data.history.forEach(([n, v], i) => c.target(...at[i], `${n.toLocaleString("en")} proposals`, [["Hypervolume", short(v)], ["Of the last", percent(v / data.history.at(-1)[1])]]));
   return height;
 });
 
@@ -166,17 +180,19 @@ chart("budgets", "Share of each layer's weights that the frontier's models keep"
       // Ten shades over three decades: 0.1 % and less, up to 100 %.
       const shade = value === null ? "none" : Math.round(Math.min(Math.max((Math.log10(Math.max(value, 1e-9)) + 3) / 3, 0), 1) * 9);
       c.add(node("rect", { x: x + 1, y: y + 1, width: Math.max(cell - 2, 1), height: rowHeight - 2, rx: 3, class: `cell s${shade}` }));
-      const text = value === null ? "–" : short(100 * value);
+      const text = value === null ? "–" : String(Number((100 * value).toPrecision(2)));
       if (cell > 36) c.add(node("text", { x: x + cell / 2, y: y + rowHeight / 2, dy: ".34em", "text-anchor": "middle", class: `value v${shade}` }, text));
       c.target(x + cell / 2, y + rowHeight / 2, `${layer}: ${value === null ? "left to the method" : `${short(100 * value)} % kept`}`, [["In", pointTitle(p)], ["Ratio", formats.ratio(p.ratio)]]);
     });
   });
+  const below = top + layers.length * rowHeight + 18;
+  c.add(node("text", { x: left - 8, y: 19, "text-anchor": "end" }, "method"), node("text", { x: left - 8, y: below, "text-anchor": "end" }, "size"));
   columns.forEach((column, k) => {
     const p = data.points[column];
     const x = left + (k + 0.5) * cell;
     c.add(marker(data.methods[p.method], x, 15, Math.min(6, cell / 3), "sure"));
-    const every = Math.ceil(62 / cell);
-    if (k % every === 0) c.add(node("text", { x, y: top + layers.length * rowHeight + 18, "text-anchor": "middle", class: "row" }, formats[data.measure](p[data.measure])));
+    const every = Math.ceil(66 / cell);
+    if (k % every === 0) c.add(node("text", { x, y: below, "text-anchor": "middle", class: "row" }, formats[data.measure](p[data.measure])));
   });
   return top + layers.length * rowHeight + 28;
 });

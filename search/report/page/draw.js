@@ -18,7 +18,7 @@ function html(tag, attributes = {}, children = []) {
   return made;
 }
 
-const percent = (value, digits = 1) => (value === null ? "not measured" : `${(100 * value).toFixed(digits)} %`);
+const percent = (value, digits = 1) => (value === null ? "not measured" : `${(100 * value).toFixed(digits)}\u00a0%`);
 
 function short(value) {
   if (value === null || value === undefined) return "not given";
@@ -31,7 +31,7 @@ function short(value) {
 function scaled(value, steps, unit) {
   let index = 0;
   while (value >= 999.5 && index < steps.length - 1) { value /= 1000; index += 1; }
-  return `${Number(value.toPrecision(3))} ${steps[index]}${unit}`.trim();
+  return `${Number(value.toPrecision(3))}\u00a0${steps[index]}${unit}`.trim();
 }
 
 const formats = {
@@ -49,7 +49,7 @@ function linearTicks(low, high, count) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 2.5, 5, 10].find((m) => m * power >= raw * 0.999);
   const ticks = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k += 1) ticks.push(k * step);
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k += 1) ticks.push(k * step + 0); // -0 would be written as such
   return ticks;
 }
 

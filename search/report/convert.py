@@ -1,0 +1,198 @@
+"""Results for other people's viewers, written by those viewers' own libraries: TensorBoard and optuna-dashboard."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.errors import UserError
+from search.results import Results
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+_INSTALL = 'install the viewers with: pip install "rps-search[dashboards]"'
+_FACTS = ("ratio", "lr", "weight_decay", "stored_bytes", "stored_parameters", "seed", "epochs_run")
+_SCALARS = ("loss", "accuracy_val", "lr", "images_per_second")
+_OUTCOME = ("accuracy", "accuracy_val", "stored_bytes")
+_BATCH = 500
+
+
+def to_tensorboard(results: Results, folder: Path) -> int:
+    """Write one TensorBoard run a trial: its curves, what was searched, and its outcome.
+
+    Args:
+        results: The tables.
+        folder: Where the runs go, one folder a trial; made if it is not there.
+
+    Returns:
+        The number of runs.
+
+    Raises:
+        UserError: If TensorBoard is not installed, or the folder holds files already.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError(f"TensorBoard cannot be imported ({error}); {_INSTALL}") from error
+    _empty(folder)
+    count = 0
+    for trials in _batches(results):
+        curves = _curves(results, [trial["trial_id"] for trial in trials])
+        for trial in trials:
+            name = _file_name(trial["trial_id"])
+            with SummaryWriter(str(folder / name), max_queue=1000) as writer:
+                for row in curves[trial["trial_id"]]:
+                    for key in _SCALARS:
+                        if _finite(row[key]):
+                            writer.add_scalar(key, row[key], row["epoch"])
+                searched = {key: trial[key] for key in _FACTS if _finite(trial[key])}
+                outcome = {f"final/{key}": trial[key] for key in _OUTCOME if _finite(trial[key])}
+                writer.add_hparams({"method": str(trial["method"]), **searched}, outcome, run_name=".")
+            count += 1
+    return count
+
+
+def to_optuna(results: Results, file: Path) -> int:
+    """Write a file that ``optuna-dashboard sqlite:///FILE`` opens: one study an experiment.
+
+    The objectives are validation accuracy (made large) and stored bytes (made small). Trials that finished are complete
+    ones, those stopped early pruned, the others failed.
+
+    Args:
+        results: The tables.
+        file: The SQLite file to make.
+
+    Returns:
+        The number of trials.
+
+    Raises:
+        UserError: If the file exists.
+    """
+    import optuna
+
+    if file.exists():
+        raise UserError(f"{file}: exists already; name a new file with --out")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+        rows = [trial for batch in _batches(results) for trial in batch]
+        for experiment in dict.fromkeys(row["experiment"] for row in rows):
+            study = optuna.create_study(storage=storage, study_name=experiment, directions=["maximize", "minimize"])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(["accuracy_val", "stored_bytes"])
+            own = [row for row in rows if row["experiment"] == experiment]
+            study.add_trials(_frozen(own))
+        storage.remove_session()
+    finally:
+        optuna.logging.set_verbosity(before)
+    return len(rows)
+
+
+def _frozen(rows: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+    """Yield the trials of one experiment as Optuna keeps them."""
+    from optuna.trial import TrialState, create_trial
+
+    states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+    params = [_params(row) for row in rows]
+    kinds = _distributions(params)
+    for row, own in zip(rows, params, strict=True):
+        state = states.get(row["status"], TrialState.FAIL)
+        values = [row["accuracy_val"], row["stored_bytes"]]
+        if state == TrialState.COMPLETE and not all(map(_finite, values)):
+            state = TrialState.FAIL
+        yield create_trial(
+            state=state,
+            values=values if state == TrialState.COMPLETE else None,
+            params=own,
+            distributions={name: kinds[name] for name in own},
+            user_attrs={
+                key: row[key] for key in ("trial_id", "method", "accuracy", "seed", "error") if row[key] is not None
+            },
+        )
+
+
+def _params(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was searched, under the sampler's names; without those, under the columns'."""
+    try:
+        found = json.loads(row["params_json"] or "null")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        found = {key: row[key] for key in ("method", "ratio", "lr", "weight_decay") if row[key] is not None}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, str | bool) or (isinstance(value, int | float) and math.isfinite(value))
+    }
+
+
+def _distributions(params: Iterable[Mapping[str, Any]]) -> dict[str, BaseDistribution]:
+    """Return a distribution for each parameter that holds all the values it took."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    values: dict[str, list[Any]] = defaultdict(list)
+    for own in params:
+        for name, value in own.items():
+            values[name].append(value)
+    kinds: dict[str, BaseDistribution] = {}
+    for name, seen in values.items():
+        if any(isinstance(value, str | bool) for value in seen):
+            kinds[name] = CategoricalDistribution(sorted(set(seen), key=str))
+        elif all(isinstance(value, int) for value in seen):
+            kinds[name] = IntDistribution(min(seen), max(seen))
+        else:
+            low, high = float(min(seen)), float(max(seen))
+            # What spans a decade was searched by its logarithm; the dashboard draws it so.
+            kinds[name] = FloatDistribution(low, high, log=low > 0 and high / low > 10)
+    return kinds
+
+
+def _batches(results: Results) -> Iterator[list[dict[str, Any]]]:
+    columns = [
+        "trial_id",
+        "experiment",
+        "status",
+        "method",
+        "accuracy",
+        "accuracy_val",
+        "error",
+        "params_json",
+        *_FACTS,
+    ]
+    table = results.table("trials", columns)
+    for start in range(0, table.num_rows, _BATCH):
+        yield table.slice(start, _BATCH).to_pylist()
+
+
+def _curves(results: Results, trials: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    names = ", ".join("'" + trial.replace("'", "''") + "'" for trial in trials)
+    columns = ("trial_id", "epoch", *_SCALARS)
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    rows = results.sql(f"SELECT {', '.join(columns)} FROM epochs WHERE trial_id IN ({names}) ORDER BY epoch")
+    for values in rows.fetchall():
+        row = dict(zip(columns, values, strict=True))
+        found[row["trial_id"]].append(row)
+    return found
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _file_name(text: str) -> str:
+    """Return a trial id as a file name: ids of this package are hexadecimal, others may be anything."""
+    return "".join(c if c.isalnum() or c in "-_" else f"%{ord(c):x}" for c in text) or "%"
+
+
+def _empty(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: holds files already; name a new folder with --out")
