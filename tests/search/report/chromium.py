@@ -22,9 +22,10 @@ PROGRAM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 ALONE = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-port=0"
-).split()
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
+    "--remote-debugging-port=0",
+)
 PATIENCE_S = 30.0
 
 
@@ -98,8 +99,8 @@ class Page:
 
     def click(self, selector: str) -> None:
         box = self.evaluate(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
+            " e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
@@ -151,7 +152,8 @@ def _connect(loop: IOLoop, profile: Path) -> WebSocketClientConnection:
             with direct.open(f"http://127.0.0.1:{port}/json/list", timeout=5) as answer:
                 pages = [tab for tab in json.load(answer) if tab["type"] == "page"]
             url = pages[0]["webSocketDebuggerUrl"]
-            return loop.run_sync(lambda: websocket_connect(url, max_message_size=2**28), timeout=10)
+            break
         except (OSError, IndexError):
             assert time.monotonic() < deadline, "the browser did not start"
             time.sleep(0.05)
+    return loop.run_sync(lambda: websocket_connect(url, max_message_size=2**28), timeout=10)
