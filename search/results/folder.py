@@ -7,13 +7,16 @@ import re
 import uuid
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from pyarrow import fs
 
 from search.errors import UserError
+
+if TYPE_CHECKING:
+    # Importing it loads pandas where that is installed: half a second that only queries need.
+    import pyarrow.dataset as ds
 
 TEMPORARY_SUFFIX = ".tmp"
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
@@ -116,6 +119,8 @@ class Folder:
 
     def dataset(self, paths: Sequence[str], form: ds.FileFormat, schema: pa.Schema) -> ds.Dataset:
         """Return files as one Arrow data set. It reads them lazily."""
+        import pyarrow.dataset as ds
+
         fragments = [form.make_fragment(self._full(path), self._fs) for path in paths]
         return ds.FileSystemDataset(fragments, schema, form, self._fs)
 
