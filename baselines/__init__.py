@@ -3,7 +3,7 @@
 from baselines.channels import ChannelConfig, prune_channels_
 from baselines.cost import Cost, measure_cost
 from baselines.files import load_sparse, save_sparse
-from baselines.lottery import LotteryConfig, LotteryState, TrainFn, count_rounds, lottery_ticket_
+from baselines.lottery import LotteryConfig, LotteryState, Ticket, TrainFn, count_rounds, lottery_ticket_
 from baselines.masks import apply_masks_, masks_of, unmask_
 from baselines.pruning import PruneConfig, prune_, score
 from baselines.small import small_model
@@ -16,6 +16,7 @@ __all__ = [
     "LotteryState",
     "PruneConfig",
     "SparseSummary",
+    "Ticket",
     "TrainFn",
     "apply_masks_",
     "count_rounds",

@@ -78,6 +78,81 @@ def count_rounds(model: nn.Module, config: LotteryConfig) -> int:
     return max(1, math.ceil(math.log(density) / math.log1p(-config.fraction) - 1e-3))
 
 
+class Ticket:
+    """A lottery ticket in the making, for callers that train in their own time: `lottery_ticket_` step by step.
+
+    Call :meth:`remember` at the rewind epoch and :meth:`next_round` each time the training has come to its end.
+
+    Attributes:
+        rounds: Number of rounds of pruning and rewinding in all.
+        done: Number of those that are done.
+    """
+
+    def __init__(self, model: nn.Module, config: LotteryConfig) -> None:
+        """Plan the rounds for a freshly initialised model.
+
+        Args:
+            model: The model, which the rounds change in place.
+            config: The ticket, the rounds and the rewinding.
+
+        Raises:
+            ValueError: If the budgets do not fit the model.
+        """
+        self.rounds = count_rounds(model, config)
+        self.done = 0
+        self._model = model
+        self._config = config
+        self._densities = {group.name: group.kept / group.size for group in _groups(model, config.prune)}
+        self._early: dict[str, Tensor] = {}
+
+    def remember(self) -> None:
+        """Keep a copy of the weights and buffers as they are now, to rewind to."""
+        self._early = _snapshot(self._model)
+
+    def next_round(self) -> None:
+        """Prune by one round's share, and rewind.
+
+        Raises:
+            ValueError: As `prune_` does.
+        """
+        assert self.done < self.rounds, "every round is done"
+        assert self._early, "there is nothing to rewind to: call remember at the rewind epoch"
+        self.done += 1
+        prune_(self._model, _at_round(self._config.prune, self._densities, self.done / self.rounds))
+        if self._config.rewind == "weights":
+            _load_(self._model, self._early)
+
+    def state(self) -> LotteryState:
+        """Return copies of all that is needed to go on after a round."""
+        state = {"round": torch.tensor(self.done)}
+        state |= {f"rewind/{name}": tensor.clone() for name, tensor in self._early.items()}
+        state |= {f"mask/{name}": mask.bool() for name, mask in masks_of(self._model).items()}
+        if self._early and self._config.rewind == "learning_rate":
+            state |= {f"model/{name}": tensor for name, tensor in _snapshot(self._model).items()}
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put a state into the model, a freshly built one, and go on from there.
+
+        Raises:
+            ValueError: If it is the state of another model or another way of rewinding.
+        """
+        parts: dict[str, dict[str, Tensor]] = {"rewind": {}, "mask": {}, "model": {}}
+        for key, tensor in state.items():
+            part, slash, name = key.partition("/")
+            if slash and part in parts:
+                parts[part][name] = tensor
+        rewind = self._config.rewind
+        current = parts["rewind" if rewind == "weights" else "model"]
+        if "round" not in state or (not current and state.keys() != {"round"}):
+            raise ValueError(f"a lottery state with rewind={rewind!r} is needed, but its keys are {sorted(state)}")
+        if current:
+            _load_(self._model, current)
+        apply_masks_(self._model, parts["mask"])
+        self.done = int(state["round"])
+        self._early = {name: tensor.clone() for name, tensor in parts["rewind"].items()}
+
+
 def lottery_ticket_(
     model: nn.Module,
     config: LotteryConfig,
@@ -105,22 +180,24 @@ def lottery_ticket_(
     Raises:
         ValueError: As `prune_` does, or if ``resume`` is the state of another model.
     """
-    rounds = count_rounds(model, config)
-    densities = {group.name: group.kept / group.size for group in _groups(model, config.prune)}
+    ticket = Ticket(model, config)
     if resume is None:
         if config.rewind_epoch > 0:
             train_fn(model, round=0, start_epoch=0, stop_epoch=config.rewind_epoch)
-        done, early = 0, _snapshot(model)
-        _report(on_round, model, config, done, early)
+        ticket.remember()
+        _report(on_round, ticket)
     else:
-        done, early = _restore_(model, config, resume)
-    for round_ in range(done + 1, rounds + 1):
-        train_fn(model, round=round_, start_epoch=config.rewind_epoch, stop_epoch=None)
-        prune_(model, _at_round(config.prune, densities, round_ / rounds))
-        if config.rewind == "weights":
-            _load_(model, early)
-        _report(on_round, model, config, round_, early)
+        ticket.restore(resume)
+    while ticket.done < ticket.rounds:
+        train_fn(model, round=ticket.done + 1, start_epoch=config.rewind_epoch, stop_epoch=None)
+        ticket.next_round()
+        _report(on_round, ticket)
     return model
+
+
+def _report(on_round: Callable[[LotteryState], None] | None, ticket: Ticket) -> None:
+    if on_round is not None:
+        on_round(ticket.state())
 
 
 def _groups(model: nn.Module, config: PruneConfig) -> tuple[Group, ...]:
@@ -157,35 +234,3 @@ def _load_(model: nn.Module, values: Mapping[str, Tensor]) -> None:
         tensor.copy_(values[name])
     for name, mask in masks_of(model).items():
         tensors[name].mul_(mask)
-
-
-def _report(
-    on_round: Callable[[LotteryState], None] | None,
-    model: nn.Module,
-    config: LotteryConfig,
-    done: int,
-    early: Mapping[str, Tensor],
-) -> None:
-    if on_round is None:
-        return
-    state = {"round": torch.tensor(done)}
-    state |= {f"rewind/{name}": tensor.clone() for name, tensor in early.items()}
-    state |= {f"mask/{name}": mask.bool() for name, mask in masks_of(model).items()}
-    if config.rewind == "learning_rate":
-        state |= {f"model/{name}": tensor for name, tensor in _snapshot(model).items()}
-    on_round(state)
-
-
-def _restore_(model: nn.Module, config: LotteryConfig, state: Mapping[str, Tensor]) -> tuple[int, dict[str, Tensor]]:
-    """Put a saved state into the model; return the number of rounds done and the early weights."""
-    parts: dict[str, dict[str, Tensor]] = {"rewind": {}, "mask": {}, "model": {}}
-    for key, tensor in state.items():
-        part, slash, name = key.partition("/")
-        if slash and part in parts:
-            parts[part][name] = tensor
-    current = parts["rewind" if config.rewind == "weights" else "model"]
-    if "round" not in state or not current:
-        raise ValueError(f"a lottery state with rewind={config.rewind!r} is needed, but its keys are {sorted(state)}")
-    _load_(model, current)
-    apply_masks_(model, parts["mask"])
-    return int(state["round"]), parts["rewind"]

@@ -229,8 +229,8 @@ def _checked_scores(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor])
         finite = scores[name].isfinite()
         if not finite.all():
             raise ValueError(
-                f"scores must be finite, but {int((~finite).count_nonzero())} of {weight.numel()} are not ({name}): is the loss "
-                "finite and the model in float32 or float64?"
+                f"scores must be finite, but {int((~finite).count_nonzero())} of {weight.numel()} are not ({name}): "
+                "is the loss finite and the model in float32 or float64?"
             )
     return {name: scores[name].detach() for name in weights}
 

@@ -51,7 +51,9 @@ class TrialConfig(SpecModel):
 
 
 def _digest(fields: dict[str, object]) -> str:
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    # A part whose only changes are no part of the identity is as good as absent.
+    content = {name: value for name, value in fields.items() if value != {}}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 

@@ -38,7 +38,7 @@ class Progress:
     frontier: list[tuple[float, float, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"setup": 0.0, "training": 0.0, "evaluation": 0.0})
     trouble: str | None = None
-    began: float = field(default_factory=time.monotonic)
+    first_start: float | None = None
     ended_here: int = 0
     last_failure: str | None = None
 
@@ -49,10 +49,10 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of the time left, from the trials that ended since this driver started; None before the first."""
-        if not self.ended_here:
+        """Estimate of the time left, from the trials that ended since the first one here started; None before that."""
+        if not self.ended_here or self.first_start is None:
             return None
-        return (time.monotonic() - self.began) / self.ended_here * (self.total - self.ended)
+        return (time.monotonic() - self.first_start) / self.ended_here * (self.total - self.ended)
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Count the trials of earlier runs of the driver."""
@@ -61,6 +61,8 @@ class Progress:
 
     def started(self, trial_id: str) -> None:
         """Note that a trial started."""
+        if self.first_start is None:
+            self.first_start = time.monotonic()
         self.running[trial_id] = 0
 
     def epoch(self, trial_id: str, epoch: int) -> None:

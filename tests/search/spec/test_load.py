@@ -1,0 +1,99 @@
+import pytest
+
+from search.errors import UserError
+from search.spec import Choices, Range, Spec, load_spec, named_specs, parse_spec
+
+
+@pytest.mark.parametrize("name", sorted(named_specs()))
+def test_every_shipped_spec_is_valid(name):
+    assert isinstance(load_spec(name), Spec)
+
+
+def test_an_empty_spec_is_all_defaults():
+    assert parse_spec("") == Spec()
+
+
+def test_overrides_reach_into_lists_of_methods_and_read_numbers_as_people_write_them():
+    spec = parse_spec(
+        "space: {methods: [rps, rand]}",
+        ["space.methods.rps.lr=1e-1", "train.epochs=3", "space.ratio={low: 2, high: 8}", "objectives.max_bytes=200kB"],
+    )
+    assert spec.space.methods["rps"].lr == 0.1
+    assert list(spec.space.methods) == ["rps", "rand"]
+    assert spec.train.epochs == 3
+    assert spec.space.ratio == Range(low=2, high=8)
+    assert spec.objectives.max_bytes == 200_000
+
+
+def test_a_methods_own_range_stands_before_the_common_one():
+    space = parse_spec("space: {methods: {rps: {lr: 0.5}, rand: {}}, lr: {choices: [0.1, 0.2]}}").space
+    assert space.searched("rps", "lr") == 0.5
+    assert space.searched("rand", "lr") == Choices(choices=[0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.epoch=3", r"train\.epoch: unknown field; did you mean 'epochs'\?"),
+        ("train.epochs=x", r"train\.epochs: input should be a valid integer.*'x'"),
+        ("space.ratio=0.5", r"ratio >= 1 must hold .* but ratio reaches 0\.5"),
+        ("space.methods.rps.ratio=0.5", r"methods\.rps\.ratio reaches 0\.5"),
+        ("space.ratio=.nan", r"space\.ratio: input should be a finite number"),
+        ("space.methods=[rps, snipp]", r"unknown method 'snipp': did you mean 'snip'\?"),
+        ("space.methods=[]", r"space\.methods: dictionary should have at least 1 item"),
+        ("space.lr={low: 0.5, high: 0.1}", r"low <= high must hold, but got low=0\.5, high=0\.1"),
+        ("space.lr={low: 0, high: 0.1}", r"low > 0 must hold for a log range"),
+        ("space.lr.hi=3", r"space\.lr\.hi: unknown field; did you mean 'high'\?"),
+        ("space.lr={low: -1, high: 1, log: false}", r"lr > 0 must hold, but lr reaches -1"),
+        ("space.methods.rps.lrr=1", r"space\.methods\.rps\.lrr: unknown field; did you mean 'lr'\?"),
+        ("data.name=cifar", r"unknown data set 'cifar': did you mean 'cifar10'\?"),
+        ("model.name=resnet21", r"unknown model 'resnet21': did you mean 'resnet20'\?"),
+        ("train.schedule=stp", r"train\.schedule: input should be 'step', 'cosine'"),
+        ("train.milestones=[0.75, 0.5]", r"milestones must grow"),
+        ("train.warmup_epochs=1000", r"warmup_epochs < epochs must hold"),
+        ("trials=7", r"trials must be a multiple of repeats, but got 7 and 2"),
+        ("resources.gpus=1.5", r"gpus must be a fraction up to 1 or a whole number"),
+        ("search.early_stopping={grace_epochs: 999}", r"grace_epochs <= train\.epochs must hold"),
+        ("trials", r"write it as key=value"),
+        ("train.epochs.x=1", r"train\.epochs is 160 and has no fields"),
+        ("trials=[", r"not valid YAML"),
+    ],
+)
+def test_a_mistake_is_answered_with_where_what_and_the_nearest_name(override, sentence):
+    text = "{trials: 6, repeats: 2, train: {epochs: 160}, space: {lr: {low: 0.1, high: 1}}}"
+    with pytest.raises(UserError, match=sentence) as caught:
+        parse_spec(text, [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- a\n- b", "a spec is a mapping of fields, but this is a list"),
+        ("a: [1", "line 1, column 6: not valid YAML"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_what_is_no_spec_is_refused_and_nothing_in_it_is_run(text, sentence):
+    with pytest.raises(UserError, match=sentence):
+        parse_spec(text)
+
+
+def test_a_name_that_is_none_is_answered_with_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'quickstart'"):
+        load_spec("quikstart")
+    with pytest.raises(UserError, match="no such file"):
+        load_spec(str(tmp_path / "missing.yaml"))
+
+
+def test_a_file_is_read(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine")
+    assert load_spec(str(path)).name == "mine"
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read as a text file"):
+        load_spec(str(path))

@@ -1,0 +1,60 @@
+import subprocess
+import sys
+
+from search.config import TrialConfig, derive_seed
+from search.spec import DataSpec, TrainSpec
+
+BASE = {"method": "rps", "ratio": 10.0, "lr": 0.5, "weight_decay": 1e-4}
+
+
+def test_ids_are_what_they_were():
+    """Golden: tables that people keep are joined on these ids."""
+    assert TrialConfig(**BASE).trial_id == "088b4ff11b12"
+    assert TrialConfig(**BASE, seed=7, budgets={"fc": 10}, train=TrainSpec(epochs=3)).trial_id == "c978c66c512e"
+
+
+def test_an_id_does_not_depend_on_where_the_data_lies_nor_on_defaults_written_out():
+    plain = TrialConfig(**BASE)
+    assert TrialConfig(**BASE, data=DataSpec(path="/elsewhere")).trial_id == plain.trial_id
+    assert TrialConfig(**BASE, train=TrainSpec(checkpoint_every_s=1)).trial_id == plain.trial_id
+    assert TrialConfig(**BASE, args={}, seed=0).trial_id == plain.trial_id
+
+
+def test_whatever_changes_the_result_changes_the_id():
+    ids = [
+        TrialConfig(**{**BASE, **change}).trial_id
+        for change in (
+            {},
+            {"lr": 0.51},
+            {"ratio": 11},
+            {"seed": 1},
+            {"method": "rand"},
+            {"budgets": {"fc": 5}},
+            {"args": {"mapping": "roast"}},
+            {"train": TrainSpec(epochs=3)},
+            {"data": DataSpec(train_limit=5)},
+        )
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+def test_repeats_of_a_proposal_share_its_id_but_not_the_trials():
+    first, second = TrialConfig(**BASE, seed=1), TrialConfig(**BASE, seed=2)
+    assert first.proposal_id == second.proposal_id
+    assert first.trial_id != second.trial_id
+
+
+def test_a_config_survives_the_way_through_json():
+    config = TrialConfig(**BASE, budgets={"layer1.*": 100}, args={"mapping": "roast", "floor": 3, "x": True})
+    assert TrialConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_seeds_are_the_same_in_every_process():
+    command = "from search.config import derive_seed; print(derive_seed(3, 5, 1))"
+    out = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
+    assert int(out) == derive_seed(3, 5, 1) == 3996450
+
+
+def test_seeds_differ_between_proposals_and_repeats():
+    seeds = {derive_seed(0, number, repeat) for number in range(100) for repeat in range(3)}
+    assert len(seeds) == 300
