@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from optuna.distributions import CategoricalDistribution
 
-from search.space import Replay, Space, Suggestion
+from search.proposing.blocks import everything
+from search.proposing.cube import CubeModel
+from search.proposing.grid import grid
+from search.proposing.models import KINDS, Model, StudyModel
+from search.proposing.past import Past, Status, observe
+from search.space import Space, Suggestion
 from search.spec.fields import Scalar
 
-Status = Literal["finished", "pruned", "failed", "running"]
-ATTEMPTS = 20
-DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
+# A sampler that has converged repeats itself in a small space; then chance takes over, and then the first that is new.
+ATTEMPTS = 3
+RANDOM_ATTEMPTS = 30
 
 
 class ExhaustedError(Exception):
-    """The space holds no configuration that was not proposed before."""
-
-
-@dataclass(frozen=True)
-class Past:
-    """One earlier proposal and what came of it.
-
-    Attributes:
-        params: Its flat parameters: ``Suggestion.params``.
-        status: How it ended; ``"running"`` for one that is still in flight.
-        number: Its number in this search; ``None`` for one of an earlier search (warm start).
-        accuracy: Validation accuracy (mean over repeats).
-        memory: Memory, in the unit the search minimises.
-        constraints: One value for each constraint, at most 0 where it is met.
-    """
-
-    params: Mapping[str, Scalar]
-    status: Status
-    number: int | None = None
-    accuracy: float | None = None
-    memory: float | None = None
-    constraints: Sequence[float] = ()
+    """Every configuration of the space was proposed."""
 
 
 class Proposer:
     """Proposes trials, one at a time, and learns from what they reach: accuracy up, memory down.
 
-    The proposals are a function of the seed and of the order of the calls.
+    What is proposed is a function of the seed and of the order of the calls.
     """
 
     def __init__(
@@ -57,42 +36,55 @@ class Proposer:
 
         Args:
             space: What may be proposed.
-            sampler: Name of the sampler: tpe, nsga2, nsga3, gp, random, qmc or grid.
+            sampler: tpe, nsga2, nsga3, gp, random, qmc or grid.
             seed: Seed of the sampler.
-            startup_trials: Random proposals before the sampler models anything.
-            enqueue_known: Try the well-known allocations first.
-        """
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._space = space
-        sampler_ = optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=startup_trials, multivariate=True, group=True, constant_liar=True
-        )
-        self._study = optuna.create_study(directions=DIRECTIONS, sampler=sampler_)
-        self._known: set[int] = set()
-        self._open: dict[int, optuna.Trial] = {}
-        self._next = 0
-        self._queue = list(space.known())[::-1] if enqueue_known else []
-
-    def ask(self) -> tuple[int, Suggestion]:
-        """Return the number of a new proposal, dense from 0, and the proposal. It is none that is already known.
+            startup_trials: Results that a model needs before it proposes; until then chance does.
+            enqueue_known: Propose the well-known allocations first (not for a grid, which is what it is).
 
         Raises:
-            ExhaustedError: If there is no other.
+            UserError: If the grid is too large.
         """
-        for _ in range(ATTEMPTS):
-            if self._queue:
-                self._study.enqueue_trial(self._queue.pop())
-            trial = self._study.ask()
-            suggestion = self._space.suggest(trial)
-            if suggestion.key not in self._known:
+        self._space = space
+        self._seed = seed
+        self._chance = CubeModel("random", space, seed + 1)
+        self._model = _model(sampler, space, seed, startup_trials)
+        self._first: list[dict[str, Scalar]] = space.known() if enqueue_known and sampler != "grid" else []
+        self._grid = iter(grid(space, seed)) if sampler == "grid" else None
+        self._keys: set[int] = set()
+        self._in_flight: dict[int, Suggestion] = {}
+        self._next = 0
+
+    def ask(self) -> tuple[int, Suggestion]:
+        """Return the number of a new proposal, dense from 0, and a configuration that is not known yet.
+
+        Raises:
+            ExhaustedError: If there is none left.
+        """
+        number = self._next
+        for suggestion in self._candidates(number):
+            if suggestion.key not in self._keys:
                 break
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._model.tell(number, None)
         else:
-            raise ExhaustedError("every configuration of the space was proposed")
-        self._known.add(suggestion.key)
-        number, self._next = self._next, self._next + 1
-        self._open[number] = trial
+            raise ExhaustedError(f"all {len(self._keys)} configurations of the space were proposed")
+        self._next += 1
+        self._keys.add(suggestion.key)
+        self._in_flight[number] = suggestion
         return number, suggestion
+
+    def _candidates(self, number: int) -> Iterator[Suggestion]:
+        """Yield what might be proposed, each time as a proposal in flight."""
+        if self._grid is not None:
+            yield from (self._model.ask(number, point, 0) for point in self._grid)
+            return
+        if number < len(self._first):
+            yield self._model.ask(number, self._first[number], 0)
+        for attempt in range(ATTEMPTS):
+            yield self._model.ask(number, {}, attempt)
+        for attempt in range(RANDOM_ATTEMPTS):
+            yield self._model.ask(number, self._chance.ask(number, {}, attempt).params, 0)
+        if all(isinstance(kind, CategoricalDistribution) for kind in everything(self._space).values()):
+            yield from (self._model.ask(number, point, 0) for point in grid(self._space, self._seed))
 
     def tell(
         self,
@@ -103,71 +95,45 @@ class Proposer:
         memory: float | None = None,
         constraints: Sequence[float] = (),
     ) -> None:
-        """Learn how a proposal ended. What is missing or not finite makes it a failed one.
+        """Learn how a proposal ended. One that failed, or whose values are missing or not finite, is forgotten.
 
         Args:
             number: The number that ``ask`` returned.
-            status: finished, pruned (stopped early; its last values count) or failed.
+            status: finished, pruned (stopped early; what it reached counts) or failed.
             accuracy: Validation accuracy, the mean over repeats.
             memory: Memory, in the unit the search minimises.
             constraints: One value for each constraint, at most 0 where it is met.
+
+        Raises:
+            ValueError: If the proposal is not in flight.
         """
-        trial = self._open.pop(number)
-        values = _values(status, accuracy, memory)
-        if values is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-            return
-        for index, value in enumerate(constraints):
-            trial.set_constraint(str(index), value)
-        self._study.tell(trial, values)
+        if number not in self._in_flight:
+            raise ValueError(f"only a proposal in flight can be told, but got {number}; in flight are those asked for")
+        params = self._in_flight.pop(number).params
+        self._model.tell(number, observe(Past(params, status, number, accuracy, memory, tuple(constraints))))
 
     def restore(self, history: Iterable[Past]) -> None:
-        """Learn from earlier proposals, in the order of their ends; those still running stay open."""
+        """Learn from earlier proposals, in the order in which they ended, then those that are still in flight."""
         for past in history:
-            replay = _Described(past.params)
-            suggestion = self._space.suggest(replay)
-            self._known.add(suggestion.key)
-            values = _values(past.status, past.accuracy, past.memory)
-            state = TrialState.RUNNING if past.status == "running" else TrialState.COMPLETE
-            self._study.add_trial(
-                optuna.trial.create_trial(
-                    state=state if values or past.status == "running" else TrialState.FAIL,
-                    values=values,
-                    params=replay.drawn,
-                    distributions=replay.distributions,
-                    constraints={str(i): v for i, v in enumerate(past.constraints)},
-                )
-            )
+            suggestion = self._space.replay(past.params)
+            self._keys.add(suggestion.key)
             if past.number is not None:
                 self._next = max(self._next, past.number + 1)
             if past.status == "running":
-                assert past.number is not None, "a running trial belongs to this search"
-                last = self._study._storage.get_all_trials(self._study._study_id, deepcopy=False)[-1]
-                self._open[past.number] = optuna.Trial(self._study, last._trial_id)
+                if past.number is None:
+                    raise ValueError(f"a proposal in flight must have a number, but got {past}")
+                self._in_flight[past.number] = suggestion
+                self._model.resume(past.number, past.params)
+            elif observation := observe(past):
+                self._model.learn(observation)
+
+    @property
+    def in_flight(self) -> dict[int, Suggestion]:
+        """Proposals that were asked for and not told, by number."""
+        return dict(self._in_flight)
 
 
-def _values(status: Status, accuracy: float | None, memory: float | None) -> list[float] | None:
-    if status not in ("finished", "pruned") or accuracy is None or memory is None:
-        return None
-    values = [float(accuracy), float(memory)]
-    return values if all(math.isfinite(value) for value in values) else None
-
-
-class _Described(Replay):
-    """Replays parameters and keeps the distributions they were drawn from."""
-
-    def __init__(self, given: Mapping[str, Scalar]) -> None:
-        super().__init__(given)
-        self.distributions: dict[str, BaseDistribution] = {}
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.distributions[name] = FloatDistribution(low, high, log=log)
-        return super().suggest_float(name, low, high, log=log)
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        self.distributions[name] = IntDistribution(low, high, log=log)
-        return super().suggest_int(name, low, high, log=log)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
-        self.distributions[name] = CategoricalDistribution(choices)
-        return super().suggest_categorical(name, choices)
+def _model(sampler: str, space: Space, seed: int, startup_trials: int) -> Model:
+    if sampler in KINDS:
+        return StudyModel(space, KINDS[sampler], seed=seed, startup_trials=startup_trials)
+    return CubeModel("qmc" if sampler == "qmc" else "random", space, seed)

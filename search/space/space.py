@@ -17,6 +17,9 @@ UNCOMPRESSED = frozenset({"dense"})
 # These shrink the model or bring their own allocation.
 OWN_SPLIT_ONLY = frozenset({"dense", "small", "erk", "uniform"})
 
+METHOD = "method"
+SHARES = 2
+
 Extension = Callable[[TrialLike, Suggestion], Suggestion]
 
 
@@ -75,12 +78,17 @@ class Space:
                 f"write a ratio up to {self._size / least:.4g} or fewer groups"
             )
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods, in the order of the spec."""
+        return tuple(self._spec.methods)
+
     def suggest(self, trial: TrialLike) -> Suggestion:
         """Draw one proposal from ``trial``, whose samples decide all of it."""
         spec = self._spec
         recorded = _Recorder(trial)
         methods = list(spec.methods)
-        method = str(recorded.suggest_categorical("method", methods)) if len(methods) > 1 else methods[0]
+        method = str(recorded.suggest_categorical(METHOD, methods)) if len(methods) > 1 else methods[0]
         ratio = 1.0
         if method not in UNCOMPRESSED:
             ratio = float(_draw(recorded, f"{method}.ratio", spec.searched(method, "ratio")))
@@ -117,7 +125,7 @@ class Space:
         uniform: list[dict[str, Scalar]] = []
         erk: list[dict[str, Scalar]] = []
         for method in self._spec.methods:
-            base: dict[str, Scalar] = {"method": method} if several else {}
+            base: dict[str, Scalar] = {METHOD: method} if several else {}
             groups = self._groups.get(method)
             if not groups:
                 first += [base] if base else []
@@ -133,6 +141,14 @@ class Space:
     def replay(self, params: Mapping[str, Scalar]) -> Suggestion:
         """Return the suggestion that parameters stand for; those that are missing take a middle value."""
         return self.suggest(Replay(params))
+
+
+def block_of(name: str) -> int:
+    """Return which parameters ``name`` is drawn with: 0 the method, 1 what belongs to it, 2 the shares of its budgets.
+
+    A block exists only for some values of the blocks before it.
+    """
+    return 0 if name == METHOD else SHARES if ".share." in name else 1
 
 
 class _Recorder:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from search.stopping.ranking import in_top
+from search.stopping.ranking import top
 
 Verdict = Literal["continue", "stop"]
 
@@ -82,4 +82,4 @@ class MOASHA:
         if len(rung) < self._factor:
             return "continue"
         losses = np.array(list(islice(reversed(rung.values()), WINDOW)))
-        return "continue" if in_top(losses, 0, math.ceil(len(losses) / self._factor)) else "stop"
+        return "continue" if 0 in top(losses, math.ceil(len(losses) / self._factor)) else "stop"

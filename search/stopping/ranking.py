@@ -6,8 +6,8 @@ import moocore
 import numpy as np
 
 
-def in_top(losses: np.ndarray, index: int, places: int) -> bool:
-    """Return whether a point is among the first ``places`` of all.
+def top(losses: np.ndarray, places: int) -> np.ndarray:
+    """Return the indices of the first ``places`` points, or of all where there are fewer.
 
     Points are ordered by non-dominated front; the front that does not fit as a whole is ordered as an epsilon-net
     (arXiv:2106.12639, section 4): each next point is the one farthest from those before it, so that what is kept
@@ -15,17 +15,16 @@ def in_top(losses: np.ndarray, index: int, places: int) -> bool:
 
     Args:
         losses: Objectives, all to be made small, shape ``(points, objectives)``.
-        index: The point in question.
-        places: Number of points that are let through.
+        places: Number of points asked for.
     """
+    if len(losses) <= places:
+        return np.arange(len(losses))
     ranks = moocore.pareto_rank(losses)
-    before = int((ranks < ranks[index]).sum())
-    front = np.flatnonzero(ranks == ranks[index])
-    if before + len(front) <= places:
-        return True
-    if before >= places:
-        return False
-    return index in front[epsilon_net(losses[front], places - before)]
+    whole_fronts = np.cumsum(np.bincount(ranks))
+    last = int(np.searchsorted(whole_fronts, places, side="right"))
+    inside = np.flatnonzero(ranks < last)
+    front = np.flatnonzero(ranks == last)
+    return np.concatenate([inside, front[epsilon_net(losses[front], places - len(inside))]])
 
 
 def epsilon_net(points: np.ndarray, count: int) -> np.ndarray:

@@ -1,0 +1,77 @@
+"""All combinations of choices, and of a few values from each range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from search.errors import UserError
+from search.space import Space, block_of
+from search.space.space import SHARES
+from search.spec.fields import Scalar
+
+# Values taken from a range, its ends among them.
+LEVELS = 5
+MOST_POINTS = 100_000
+
+
+class _LevelTrial:
+    """Walks through the combinations in the order of an odometer whose wheels appear as they are asked for."""
+
+    def __init__(self) -> None:
+        self._wheels: list[tuple[int, int]] = []
+        self.drawn: dict[str, Scalar] = {}
+
+    def advance(self) -> bool:
+        """Go to the next combination and return whether there is one."""
+        self.drawn = {}
+        while self._wheels:
+            at, count = self._wheels.pop()
+            if at + 1 < count:
+                self._wheels.append((at + 1, count))
+                return True
+        return False
+
+    def _pick(self, name: str, values: Sequence[Any]) -> Any:
+        place = len(self.drawn)
+        if place == len(self._wheels):
+            self._wheels.append((0, len(values)))
+        self.drawn[name] = value = values[self._wheels[place][0]]
+        return value
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        if block_of(name) == SHARES:
+            # A grid over shares has no end; their middle is the uniform allocation.
+            return float(self._pick(name, [(low + high) / 2]))
+        levels = np.geomspace(low, high, LEVELS) if log else np.linspace(low, high, LEVELS)
+        return float(self._pick(name, levels.tolist()))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        levels = np.geomspace(low, high, LEVELS) if log else np.linspace(low, high, LEVELS)
+        return int(self._pick(name, sorted({round(level) for level in levels.tolist()})))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._pick(name, choices)
+
+
+def grid(space: Space, seed: int) -> list[dict[str, Scalar]]:
+    """Return all points of the grid in random order, so that a search that ends early has seen all of the space.
+
+    Raises:
+        UserError: If there are too many.
+    """
+    points = list(_walk(space))
+    order = np.random.default_rng(seed).permutation(len(points))
+    return [points[index] for index in order]
+
+
+def _walk(space: Space) -> Iterator[dict[str, Scalar]]:
+    trial = _LevelTrial()
+    for _ in range(MOST_POINTS):
+        space.suggest(trial)
+        yield trial.drawn
+        if not trial.advance():
+            return
+    raise UserError(f"search.sampler: a grid of more than {MOST_POINTS:,} points; write fewer choices, or sampler: qmc")

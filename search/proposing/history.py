@@ -1,0 +1,77 @@
+"""A bounded memory of results: what a sampler needs to know after ten thousand trials is no more than after a few
+hundred, if it is well chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from search.proposing.past import Observation
+from search.stopping.ranking import top
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How many results are kept when the memory is thinned, and how many may arrive until the next time.
+
+    Attributes:
+        best: Kept for being good: by front, the last one spread.
+        recent: Kept for being new.
+        others: Kept at random from the rest, to show where results are bad.
+        arrivals: Results that arrive between two thinnings.
+    """
+
+    best: int
+    recent: int
+    others: int
+    arrivals: int
+
+    @property
+    def kept(self) -> int:
+        """Results that are kept when the memory is thinned."""
+        return self.best + self.recent + self.others
+
+
+class History:
+    """Results in the order they came, thinned by :class:`Capacity`."""
+
+    def __init__(self, capacity: Capacity, seed: int) -> None:
+        """Start empty.
+
+        Args:
+            capacity: How much is kept.
+            seed: Decides which of the others stay.
+        """
+        self._capacity = capacity
+        self._rng = np.random.default_rng(seed)
+        self.kept: list[Observation] = []
+
+    def add(self, observation: Observation) -> bool:
+        """Take one more result and return whether older ones were dropped for it."""
+        self.kept.append(observation)
+        if len(self.kept) <= self._capacity.kept + self._capacity.arrivals:
+            return False
+        self.kept = [self.kept[index] for index in self._choose()]
+        return True
+
+    def _choose(self) -> list[int]:
+        capacity, count = self._capacity, len(self.kept)
+        losses = np.array([seen.losses for seen in self.kept])
+        violations = np.array([seen.violation for seen in self.kept])
+        chosen = set(range(count - capacity.recent, count))
+        chosen |= set(_best(losses, violations, capacity.best).tolist())
+        rest = np.array([index for index in range(count) if index not in chosen])
+        places = min(capacity.kept - len(chosen), len(rest))
+        chosen |= set(self._rng.choice(rest, places, replace=False).tolist())
+        return sorted(chosen)
+
+
+def _best(losses: np.ndarray, violations: np.ndarray, places: int) -> np.ndarray:
+    """Return the best points: the feasible ones by front, then the others by how little they violate."""
+    feasible = np.flatnonzero(violations <= 0)
+    first = feasible[top(losses[feasible], places)] if len(feasible) else feasible
+    infeasible = np.flatnonzero(violations > 0)
+    nearest = infeasible[np.argsort(violations[infeasible], kind="stable")]
+    return np.concatenate([first, nearest[: places - len(first)]])

@@ -1,0 +1,184 @@
+"""Optuna's samplers behind one interface, each over a bounded study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import optuna
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
+from optuna.trial import TrialState, create_trial
+
+from search.proposing.blocks import BlockSampler, Described, JointSampler, describe, draw
+from search.proposing.history import Capacity, History
+from search.proposing.past import Observation
+from search.space import Space, Suggestion
+from search.space.suggestion import digest
+from search.spec.fields import Scalar
+
+POPULATION = 50
+
+
+class Model(Protocol):
+    """What proposes: with or without learning."""
+
+    def ask(self, number: int, given: Mapping[str, Scalar], attempt: int) -> Suggestion:
+        """Return proposal ``number``, with ``given`` parameters as they are; another one at each ``attempt``."""
+
+    def tell(self, number: int, observation: Observation | None) -> None:
+        """Learn what a proposal reached; ``None`` takes it back."""
+
+    def learn(self, observation: Observation) -> None:
+        """Learn from a trial that was not asked for."""
+
+    def resume(self, number: int, params: Mapping[str, Scalar]) -> None:
+        """Take up a proposal that is in flight."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one of Optuna's samplers is used.
+
+    Attributes:
+        make: Builds the sampler from a seed and the number of random proposals at the start.
+        capacity: How many results it sees.
+        joint: Whether it needs the parameters of all methods at once.
+    """
+
+    make: Callable[[int, int], BaseSampler]
+    capacity: Capacity
+    joint: bool
+
+
+def _tpe(seed: int, startup_trials: int) -> BaseSampler:
+    return TPESampler(seed=seed, n_startup_trials=startup_trials, multivariate=True, constant_liar=True)
+
+
+def _gp(seed: int, startup_trials: int) -> BaseSampler:
+    return GPSampler(seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False)
+
+
+KINDS: Mapping[str, Kind] = {
+    "tpe": Kind(_tpe, Capacity(best=100, recent=50, others=100, arrivals=100), joint=False),
+    "nsga2": Kind(
+        lambda seed, _: NSGAIISampler(seed=seed, population_size=POPULATION),
+        Capacity(best=POPULATION, recent=0, others=0, arrivals=20 * POPULATION),
+        joint=True,
+    ),
+    "nsga3": Kind(
+        lambda seed, _: NSGAIIISampler(seed=seed, population_size=POPULATION),
+        Capacity(best=POPULATION, recent=0, others=0, arrivals=20 * POPULATION),
+        joint=True,
+    ),
+    "gp": Kind(_gp, Capacity(best=50, recent=25, others=50, arrivals=25), joint=True),
+}
+
+
+class StudyModel:
+    """Proposes by one of Optuna's samplers, over a study that is built anew from a bounded history now and then.
+
+    Each proposal gets a sampler seeded by its number, so that what is proposed depends on the results told before
+    and on nothing else: a search that was interrupted proposes what an uninterrupted one does.
+    """
+
+    def __init__(self, space: Space, kind: Kind, *, seed: int, startup_trials: int) -> None:
+        self._space = space
+        self._kind = kind
+        self._seed = seed
+        self._startup_trials = startup_trials
+        self._history = History(kind.capacity, seed)
+        self._sampler = (JointSampler if kind.joint else BlockSampler)(space, kind.make(seed, startup_trials))
+        self._study: optuna.Study | None = None
+        self._asked = 0
+        # Proposals in flight: their parameters, and their number in the study.
+        self._running: dict[int, dict[str, Scalar]] = {}
+        self._place: dict[int, int] = {}
+
+    def ask(self, number: int, given: Mapping[str, Scalar], attempt: int) -> Suggestion:
+        """Return proposal ``number``. See :class:`Model`."""
+        if self._study is None or self._asked >= 2 * self._kind.capacity.arrivals:
+            self._study = self._build()
+        self._asked += 1
+        self._sampler.inner = self._kind.make(digest([self._seed, number, attempt]) % 2**32, self._startup_trials)
+        self._sampler.given = given
+        trial = self._study.ask()
+        suggestion = self._space.suggest(trial)
+        if isinstance(self._sampler, JointSampler):
+            for name, distribution in self._sampler.everything.items():
+                draw(trial, name, distribution)
+        self._running[number] = trial.params
+        self._place[number] = trial.number
+        return suggestion
+
+    def tell(self, number: int, observation: Observation | None) -> None:
+        """Learn what a proposal reached. See :class:`Model`."""
+        params = self._running.pop(number)
+        if self._study is not None:
+            # A trial in flight cannot be given all that a finished one has, so a finished one takes its place.
+            self._study.tell(self._place.pop(number), state=TrialState.FAIL)
+        if observation is not None:
+            self.learn(replace(observation, params=params))
+
+    def learn(self, observation: Observation) -> None:
+        """Learn from a trial that was not asked for. See :class:`Model`."""
+        if self._history.add(observation):
+            self._study = None
+        elif self._study is not None:
+            self._add(self._study, observation.params, observation)
+
+    def resume(self, number: int, params: Mapping[str, Scalar]) -> None:
+        """Take up a proposal that is in flight. See :class:`Model`."""
+        self._running[number] = dict(params)
+        self._study = None
+
+    def _build(self) -> optuna.Study:
+        """Make a study of what is remembered and of what is in flight."""
+        with _quiet():
+            study = optuna.create_study(directions=["minimize", "minimize"], sampler=self._sampler)
+        for observation in self._history.kept:
+            self._add(study, observation.params, observation)
+        self._place = {number: self._add(study, params, None) for number, params in self._running.items()}
+        self._asked = 0
+        return study
+
+    def _add(self, study: optuna.Study, params: Mapping[str, Scalar], observation: Observation | None) -> int:
+        """Add a trial, in flight where there is no observation, and return its number in the study."""
+        number = len(study.get_trials(deepcopy=False))
+        described = self._describe(params)
+        constraints = observation.constraints if observation else ()
+        inner = self._sampler.inner
+        genetic = inner if isinstance(inner, NSGAIISampler | NSGAIIISampler) else None
+        finished = observation is not None and genetic is None
+        trial = create_trial(
+            state=TrialState.COMPLETE if finished else TrialState.RUNNING,
+            values=observation.losses if finished and observation else None,
+            params=described.drawn,
+            distributions=described.distributions,
+            constraints={str(index): value for index, value in enumerate(constraints)},
+        )
+        study.add_trial(trial)
+        if genetic and observation:
+            # A generation is given to trials in flight only.
+            genetic.get_trial_generation(study, study.get_trials(deepcopy=False)[number])
+            study.tell(number, observation.losses)
+        return number
+
+    def _describe(self, params: Mapping[str, Scalar]) -> Described:
+        described = describe(self._space, params)
+        if isinstance(self._sampler, JointSampler):
+            for name, distribution in self._sampler.everything.items():
+                draw(described, name, distribution)
+        return described
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from announcing a study that nobody sees, and leave its logging as it was."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)

@@ -1,0 +1,64 @@
+"""Proposals of the past, as the driver tells them and as the samplers keep them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from search.spec.fields import Scalar
+
+Status = Literal["finished", "pruned", "failed", "running"]
+
+
+@dataclass(frozen=True)
+class Past:
+    """One earlier proposal and what came of it.
+
+    Attributes:
+        params: Its flat parameters: ``Suggestion.params``.
+        status: How it ended; ``"running"`` for one that is still in flight.
+        number: Its number in this search; ``None`` for one of an earlier search (warm start).
+        accuracy: Validation accuracy, the mean over repeats.
+        memory: Memory, in the unit the search minimises.
+        constraints: One value for each constraint, at most 0 where it is met.
+    """
+
+    params: Mapping[str, Scalar]
+    status: Status
+    number: int | None = None
+    accuracy: float | None = None
+    memory: float | None = None
+    constraints: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a sampler learns from one trial.
+
+    Attributes:
+        params: Its flat parameters.
+        losses: What is made small: negated accuracy and the logarithm of memory.
+        constraints: One value for each constraint, at most 0 where it is met.
+    """
+
+    params: dict[str, Scalar]
+    losses: tuple[float, float]
+    constraints: tuple[float, ...]
+
+    @property
+    def violation(self) -> float:
+        """How far the trial is from feasible; 0 if it is."""
+        return sum(value for value in self.constraints if value > 0)
+
+
+def observe(past: Past) -> Observation | None:
+    """Return what a sampler learns from a trial that ended: nothing where a value is missing or not finite."""
+    if past.status not in ("finished", "pruned") or past.accuracy is None or past.memory is None or past.memory <= 0:
+        return None
+    losses = (-float(past.accuracy), math.log(past.memory)) if math.isfinite(past.memory) else (math.nan, math.nan)
+    constraints = tuple(float(value) for value in past.constraints)
+    if not all(math.isfinite(value) for value in (*losses, *constraints)):
+        return None
+    return Observation(dict(past.params), losses, constraints)
