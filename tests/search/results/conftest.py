@@ -10,7 +10,7 @@ from search.results import Folder, ResultStore
 Row = dict[str, Any]
 
 
-def _trial(number: int, **changes: Any) -> Row:
+def _trial(number: int, /, **changes: Any) -> Row:
     row = {
         "trial_id": f"{number:012x}",
         "experiment": "e",

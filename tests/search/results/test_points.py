@@ -1,0 +1,82 @@
+import math
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from search.errors import UserError
+from search.results.parts import rows_to_table
+from search.results.points import check_measures, points
+
+
+def test_seeds_are_averaged_with_students_interval(trial) -> None:
+    accuracies = [0.70, 0.72, 0.77]
+    rows = [
+        trial(
+            i,
+            number=0,
+            repeat=i,
+            accuracy_val=a,
+            accuracy=0.6,
+            stored_bytes=100 + i,
+            finished_at=datetime(2026, 1, 3 - i, tzinfo=UTC),
+        )
+        for i, a in enumerate(accuracies)
+    ]
+    (point,) = points(rows_to_table("trials", rows)).to_pylist()
+    half = student.ppf(0.975, 2) * np.std(accuracies, ddof=1) / math.sqrt(3)
+    assert point["seeds"] == 3
+    assert point["accuracy_val"] == pytest.approx(0.73)
+    assert (point["accuracy_val_low"], point["accuracy_val_high"]) == pytest.approx((0.73 - half, 0.73 + half))
+    assert (point["accuracy_low"], point["accuracy_high"]) == pytest.approx((0.6, 0.6))
+    assert point["stored_bytes"] == 101
+    assert point["trial_id"] == rows[0]["trial_id"]
+    assert point["finished_at"] == datetime(2026, 1, 3, tzinfo=UTC)
+
+
+def test_one_seed_has_no_interval_and_other_labels_are_other_points(trial) -> None:
+    rows = [
+        trial(0),
+        trial(1, number=0, experiment="f"),
+        trial(2, number=None),
+        trial(3, number=None, finished_at=None),
+    ]
+    found = points(rows_to_table("trials", rows))
+    assert found["seeds"].to_pylist() == [1] * 4
+    assert found["accuracy_low"].null_count == 4
+    assert found["finished_at"].null_count == 1
+
+
+def test_what_cannot_be_drawn_is_left_out(trial) -> None:
+    rows = [
+        trial(0),
+        trial(1, status="failed", accuracy=None),
+        trial(2, status="pruned"),
+        trial(3, accuracy=math.nan),
+        trial(4, accuracy_val=math.inf),
+        trial(5, accuracy_val=None),
+        trial(6, stored_bytes=None),
+    ]
+    assert points(rows_to_table("trials", rows))["number"].to_pylist() == [0]
+    assert points(rows_to_table("trials", rows), ["flops"]).num_rows == 0
+    assert points(rows_to_table("trials", [])).num_rows == 0
+
+
+def test_a_broken_seed_does_not_take_its_point_along(trial) -> None:
+    rows = [trial(0, number=7), trial(1, number=7, status="failed"), trial(2, number=7, accuracy=math.nan)]
+    assert points(rows_to_table("trials", rows))["seeds"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("measures", "message"),
+    [
+        (["stored_byte"], "unknown measure 'stored_byte': did you mean 'stored_bytes'"),
+        ([], "one to three different measures"),
+        (["flops", "flops"], "one to three different measures"),
+        (["flops", "latency_ms", "stored_bytes", "stored_parameters"], "one to three"),
+    ],
+)
+def test_measures_are_checked(measures: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_measures(measures)
