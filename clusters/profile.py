@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import yaml
-from pydantic import Field, RootModel
+from pydantic import BaseModel, ValidationError
 
 from clusters.errors import ClusterError
 from clusters.kinds import (
@@ -24,10 +25,10 @@ from clusters.kinds import (
 Profile: TypeAlias = (
     LocalProfile | ExistingProfile | SshProfile | AwsProfile | GcpProfile | KubernetesProfile | SlurmProfile
 )
-
-
-class ProfileFile(RootModel[Annotated[Profile, Field(discriminator="kind")]]):
-    """What a profile's file may hold: one profile of one of the kinds."""
+Explain: TypeAlias = Callable[[ValidationError, type[BaseModel]], str]
+KINDS: Mapping[str, type[Profile]] = {
+    model.model_fields["kind"].annotation.__args__[0]: model for model in get_args(Profile)
+}
 
 
 def named_profiles() -> dict[str, str]:
@@ -40,21 +41,47 @@ def named_profiles() -> dict[str, str]:
     }
 
 
-def load_profile(name_or_path: str) -> Profile:
+def load_profile(name_or_path: str, explain: Explain | None = None) -> Profile:
     """Read a profile from a file or by its name.
 
     Args:
         name_or_path: Path of a YAML file, or the name of a profile that ships with the package.
+        explain: Turns what pydantic found into a sentence; by default its path and pydantic's own words.
 
     Raises:
-        ClusterError: If there is no such profile, or it is no YAML.
-        pydantic.ValidationError: If it says something impossible; its fields are those of :class:`ProfileFile`.
+        ClusterError: If there is no such profile, it is no YAML, or it says something impossible.
     """
     raw = _read(name_or_path)
     if not isinstance(raw, dict):
         raise ClusterError(f"{name_or_path}: a profile is a mapping of fields, but this is a {type(raw).__name__}")
-    raw.setdefault("name", Path(name_or_path).stem)
-    return ProfileFile.model_validate(raw).root
+    try:
+        return parse_profile({"name": Path(name_or_path).stem, **raw}, explain)
+    except ClusterError as error:
+        raise ClusterError(f"{name_or_path}: {error}") from error
+
+
+def parse_profile(raw: Mapping[str, Any], explain: Explain | None = None) -> Profile:
+    """Validate the fields of a profile. See :func:`load_profile`."""
+    kind = raw.get("kind")
+    if kind not in KINDS:
+        raise ClusterError(unknown("kind", str(kind), KINDS))
+    try:
+        return KINDS[str(kind)].model_validate(raw)
+    except ValidationError as error:
+        raise ClusterError((explain or _plain)(error, KINDS[str(kind)])) from error
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Return the sentence for a name that is not known: the nearest one, then all of them."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"unknown {what} {name!r}: {hint}known are {', '.join(names)}"
+
+
+def _plain(error: ValidationError, model: type[BaseModel]) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def _read(name_or_path: str) -> Any:
@@ -76,6 +103,4 @@ def _shipped(name: str) -> str:
         return shipped[name]
     if Path(name).suffix in {".yaml", ".yml"}:
         raise ClusterError(f"{name}: no such file; write the path of a profile or one of {', '.join(shipped)}")
-    nearest = difflib.get_close_matches(name, shipped, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ClusterError(f"unknown profile {name!r}: {hint}known are {', '.join(shipped)}, or the path of a YAML file")
+    raise ClusterError(unknown("profile", name, shipped) + ", or the path of a YAML file")

@@ -16,7 +16,7 @@ from clusters.errors import ClusterError, one_line
 from clusters.placement import Shape, capacity, missing
 from clusters.profile import ExistingProfile, LocalProfile, Profile
 from clusters.token import ensure_token
-from clusters.versions import check_client_versions
+from clusters.versions import check_client_versions, submitted
 
 logger = logging.getLogger(__name__)
 Resources: TypeAlias = dict[str, float]
@@ -168,10 +168,9 @@ def _address(profile: Profile) -> str:
     """Return the address of the cluster that this process may join."""
     if isinstance(profile, ExistingProfile) and not profile.submits:
         return profile.address
-    address = os.environ.get("RAY_ADDRESS")
-    if address:  # Ray sets it in the processes of a job: this search was submitted.
+    if submitted():
         check_client_versions()
-        return address
+        return os.environ.get("RAY_ADDRESS", "auto")
     raise ClusterError(
         f"a search on profile {profile.name!r} runs inside its cluster: "
         f"submit it with `rps-search launch SPEC --cluster {profile.name}`"

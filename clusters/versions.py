@@ -40,6 +40,11 @@ def check_versions(client: Mapping[str, str], cluster: Mapping[str, str]) -> Non
         raise ClusterError(f"the cluster runs other versions: {'; '.join(sorted(differing))}; install the same on both")
 
 
+def submitted() -> bool:
+    """Return whether this process is a search that was submitted to the cluster it runs on."""
+    return CLIENT_VERSIONS in os.environ
+
+
 def check_client_versions() -> None:
     """Compare the versions here, in a submitted search, with those where it was submitted.
 

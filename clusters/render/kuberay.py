@@ -9,7 +9,7 @@ from typing import Any
 from clusters.entry import search_command
 from clusters.fields import Machine, Scaled
 from clusters.kinds import KubernetesProfile
-from clusters.versions import versions
+from clusters.versions import CLIENT_VERSIONS, versions
 
 SPEC_FOLDER = "/etc/rps-search"
 GIB = 2**30
@@ -50,6 +50,7 @@ def ray_job(
         "metadata": _metadata(profile, name),
         "spec": {
             "entrypoint": shlex.join(command),
+            "runtimeEnvYAML": json.dumps({"env_vars": {CLIENT_VERSIONS: json.dumps(versions())}}),
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 3600,
             "rayClusterSpec": _cluster_spec(profile, config_map=name),

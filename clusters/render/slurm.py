@@ -7,7 +7,10 @@ import shlex
 
 from clusters.entry import search_command
 from clusters.kinds import SlurmProfile
-from clusters.versions import versions
+from clusters.versions import CLIENT_VERSIONS, versions
+
+# In the folder from which the job is submitted.
+LOG_FILE = "rps-%j.log"
 
 SCRIPT = """\
 #!/bin/bash
@@ -15,14 +18,17 @@ SCRIPT = """\
 # shellcheck disable=SC1090,SC1091  # The commands of the profile's setup may read files that are not here.
 # Run it with: sbatch FILE SPEC STORAGE PROFILE
 # SPEC: a spec; STORAGE: URI of the experiment folder, which all nodes reach; PROFILE: this profile's file or name.
-# Rendered for Ray {ray}. The same command again goes on with the search where it stopped.
+# The same command again goes on with the search where it stopped.
 set -euo pipefail
 spec=${{1:?name the spec}} storage=${{2:?name the experiment folder}} profile=${{3:?name the profile}}
 
 {setup}
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+# What the search was rendered with; the search compares it with what it finds here.
+export {marker}={versions}
 # The home folder is shared between the nodes; only its owner may read the token.
 export RAY_AUTH_TOKEN_PATH="${{RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}}"
+export PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}"
 python -m clusters.token
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -65,7 +71,8 @@ def batch_script(profile: SlurmProfile) -> str:
         gpu_option=f" --gpus-per-node={machine.gpus}" if machine.gpus else "",
         custom=f" --resources={shlex.quote(json.dumps(machine.custom))}" if machine.custom else "",
         command=" ".join(arguments.get(part, part) for part in command),
-        ray=versions()["ray"],
+        marker=CLIENT_VERSIONS,
+        versions=shlex.quote(json.dumps(versions())),
     )
 
 
@@ -81,7 +88,7 @@ def _options(profile: SlurmProfile) -> list[str]:
         "time": profile.time_limit,
         "partition": profile.partition,
         "account": profile.account,
-        "output": "rps-%j.log",
+        "output": LOG_FILE,
         "signal": "B:TERM@120",
     }
     return [f"{name}={value}" for name, value in options.items() if value is not None]

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from search.cli import check, frontier, launch, query, report, schema
+from search.cli import check, cluster, frontier, launch, query, report, schema
 from search.errors import UserError
 
 WRONG_INPUT = 2
@@ -28,6 +28,10 @@ app.command("check")(check.check)
 app.command("schema")(schema.schema)
 app.command("report")(report.report)
 app.command("convert")(report.convert)
+app.command("attach")(cluster.attach)
+app.command("logs")(cluster.logs)
+app.command("stop")(cluster.stop)
+app.add_typer(cluster.cluster_app, name="cluster")
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search.errors import UserError
+from search.cli.cluster import must_submit, read_profile, submit
 from search.results.folder import Folder
 
 if TYPE_CHECKING:
+    from clusters.profile import Profile
     from search.driver.experiment import Experiment
     from search.driver.run import Outcome
 
@@ -38,17 +39,26 @@ def launch(
     from search.spec import load_spec
 
     wanted = load_spec(spec, set_ or [])
+    profile = read_profile(cluster)
+    if must_submit(profile):
+        submit(wanted, profile, storage)
+        return
     experiment, existed = create_or_open(Folder(storage or f"runs/{wanted.name}"), wanted)
     if existed:
         print(f"{experiment.folder}: this experiment is here already; going on with it", file=sys.stderr)
-    _run(experiment, cluster, verbose)
+    _run(experiment, profile, verbose)
 
 
 def resume(directory: Directory, set_: Set = None, cluster: Cluster = "local", verbose: Verbose = False) -> None:
     """Go on with a search after an interruption or a crash."""
     from search.driver.experiment import open_experiment
 
-    _run(open_experiment(Folder(directory), set_ or []), cluster, verbose)
+    profile = read_profile(cluster)
+    experiment = open_experiment(Folder(directory), set_ or [])
+    if must_submit(profile):
+        submit(experiment.spec, profile, directory)
+        return
+    _run(experiment, profile, verbose)
 
 
 def status(directory: Directory) -> None:
@@ -80,17 +90,11 @@ def resume_line(experiment: Experiment) -> str:
     return f"rps-search resume {shlex.quote(experiment.folder.uri)}"
 
 
-def _run(experiment: Experiment, cluster: str, verbose: bool) -> None:
+def _run(experiment: Experiment, profile: Profile, verbose: bool) -> None:
     """Run a search to its end and exit with the code that says how it ended."""
-    from clusters.errors import ClusterError
-    from clusters.profile import load_profile
     from search.cli.live import view
     from search.driver.run import run_search
 
-    try:
-        profile = load_profile(cluster)
-    except (ClusterError, ValueError) as error:
-        raise UserError(str(error)) from error
     try:
         with view(quiet=verbose) as watch:
             outcome = run_search(experiment, profile, watch=watch, verbose=verbose)

@@ -51,7 +51,9 @@ class FaultyProxy:
                 answer = fault(self.command, self.path)
                 if answer is None:
                     connection = http.client.HTTPConnection(upstream, timeout=10)
-                    headers = {k: v for k, v in self.headers.items() if k.lower() not in {"expect", "transfer-encoding"}}
+                    headers = {
+                        k: v for k, v in self.headers.items() if k.lower() not in {"expect", "transfer-encoding"}
+                    }
                     connection.request(self.command, self.path, body, headers)
                     response = connection.getresponse()
                     answer = response.status, response.read(), response.getheaders()

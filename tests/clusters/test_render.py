@@ -8,7 +8,7 @@ import pytest
 import ray.autoscaler
 import yaml
 
-from clusters import ClusterError, ProfileFile, load_profile
+from clusters import ClusterError, load_profile, parse_profile
 from clusters.profile import named_profiles
 from clusters.render import render
 from clusters.render.kuberay import ray_job
@@ -29,7 +29,7 @@ def validate_kuberay(document):
 
 def changed(name, **fields):
     raw = yaml.safe_load(named_profiles()[name]) | {"name": name} | fields
-    return ProfileFile.model_validate(raw).root
+    return parse_profile(raw)
 
 
 @pytest.mark.parametrize("name", LAUNCHED)

@@ -6,14 +6,14 @@ import textwrap
 
 import pytest
 
-from clusters import ClusterError, ProfileFile, load_profile
+from clusters import ClusterError, load_profile, parse_profile
 from clusters.session import session
 
 pytestmark = pytest.mark.ray
 
 
 def profile(**fields):
-    return ProfileFile.model_validate(fields).root
+    return parse_profile(fields)
 
 
 def run(program, timeout=90, **environment):
@@ -31,10 +31,10 @@ def run(program, timeout=90, **environment):
 def test_a_local_session_from_start_to_end(tmp_path):
     program = """
         import json, os, ray, psutil
-        from clusters import ClusterError, ProfileFile
+        from clusters import ClusterError, parse_profile
         from clusters.session import session
         before = dict(os.environ)
-        profile = ProfileFile.model_validate({"kind": "local", "cpus": 3, "gpus": 2, "custom": {"fpga": 1}}).root
+        profile = parse_profile({"kind": "local", "cpus": 3, "gpus": 2, "custom": {"fpga": 1}})
         with session(profile) as here:
             outside = [
                 c.laddr.ip
