@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search.data.encoded import EncodedSplit
 from search.data.images import Split
 from search.errors import UserError
 
@@ -23,23 +24,42 @@ class DeviceSplit:
     """A split on the device of its trial, as uint8, for the trial's whole life.
 
     Attributes:
-        images: uint8, ``(N, C, H, W)``. On the CPU it is the split's own memory, which may be read-only.
-        labels: int64, ``(N,)``.
+        images: uint8, ``(N, C, H, W)``. On the CPU it is the split's own memory, which may be read-only. Images that
+            do not fit memory stay encoded, and each batch is decoded and moved to the device ahead of its use.
+        labels: int64, ``(N,)``, on the device.
     """
 
-    images: Tensor
+    images: Tensor | EncodedSplit
     labels: Tensor
 
     @classmethod
-    def of(cls, split: Split, device: torch.device | str) -> DeviceSplit:
+    def of(cls, split: Split | EncodedSplit, device: torch.device | str) -> DeviceSplit:
         """Move a split to a device, without a copy where that is the CPU."""
         with warnings.catch_warnings():
             # Arrays from shared memory are read-only, and nothing here writes into them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return cls(torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device))
+            labels = torch.from_numpy(split.labels).to(device)
+            return cls(torch.from_numpy(split.images).to(device) if isinstance(split, Split) else split, labels)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        height, width = self.images.shape[-2:]
+        return height, width
+
+    def fetch(self, parts: Sequence[Tensor] | Sequence[slice]) -> Iterator[Tensor]:
+        """Yield the images of each part, uint8 on the device; parts index images as a tensor is indexed."""
+        if isinstance(self.images, EncodedSplit):
+            places = torch.arange(len(self))
+            indices = (places[part if isinstance(part, slice) else part.cpu()].numpy() for part in parts)
+            for images in self.images.stream(indices):
+                yield torch.from_numpy(images).to(self.labels.device)
+        else:
+            for part in parts:
+                yield self.images[part]
 
 
 def check_batch_size(batch_size: int, images: int) -> None:
@@ -92,11 +112,11 @@ def train_batches(
         Images ``(batch, C, H, W)`` and labels ``(batch,)``.
     """
     draws = _Epoch(split, augment, seed, epoch)
-    normalise = _Normaliser(mean, std, split.images.device, dtype)
-    for step in range(steps_per_epoch(len(split), batch_size)):
-        part = slice(step * batch_size, (step + 1) * batch_size)
-        images, labels = draws.batch(part)
-        yield normalise(images, memory_format), labels
+    normalise = _Normaliser(mean, std, split.labels.device, dtype)
+    steps = range(steps_per_epoch(len(split), batch_size))
+    parts = [slice(step * batch_size, (step + 1) * batch_size) for step in steps]
+    for part, images in zip(parts, split.fetch([draws.order[part] for part in parts]), strict=True):
+        yield normalise(draws.augmented(images, part), memory_format), split.labels[draws.order[part]]
 
 
 def eval_batches(
@@ -109,9 +129,10 @@ def eval_batches(
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every image once, in order and unchanged but for the normalisation. See :func:`train_batches`."""
-    normalise = _Normaliser(mean, std, split.images.device, dtype)
-    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
-        yield normalise(images, memory_format), labels
+    normalise = _Normaliser(mean, std, split.labels.device, dtype)
+    parts = [slice(start, start + batch_size) for start in range(0, len(split), batch_size)]
+    for part, images in zip(parts, split.fetch(parts), strict=True):
+        yield normalise(images, memory_format), split.labels[part]
 
 
 class _Normaliser:
@@ -135,11 +156,11 @@ class _Epoch:
     def __init__(self, split: DeviceSplit, augment: str, seed: int, epoch: int) -> None:
         if augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, but got {augment!r}")
-        self.split, self.augment = split, augment
-        count, (height, width) = len(split), split.images.shape[2:]
+        self.augment = augment
+        count, (height, width) = len(split), split.size
         digest = hashlib.sha256(f"{seed}:{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
-        device = split.images.device
+        device = split.labels.device
         self.order = torch.randperm(count, generator=generator).to(device)
         down, right = (math.ceil(height / 8), math.ceil(width / 8)) if augment.startswith("crop") else (0, 0)
         self.padding = (right, right, down, down)
@@ -152,14 +173,11 @@ class _Epoch:
         rows = torch.arange(height)[:, None] * padded_width
         self.pixels = torch.stack([(rows + columns).flatten(), (rows + columns.flip(0)).flatten()]).to(device)
 
-    def batch(self, part: slice) -> tuple[Tensor, Tensor]:
-        """Return the images, uint8 and augmented, and the labels of one slice of the order."""
-        indices = self.order[part]
-        images, labels = self.split.images[indices], self.split.labels[indices]
+    def augmented(self, images: Tensor, part: slice) -> Tensor:
+        """Shift and flip the images of one slice of the order, uint8 ``(batch, C, H, W)``."""
         if self.augment == "none":
-            return images, labels
-        # One gather shifts and flips: pixel k of an image comes from this place in its padded, flattened original.
+            return images
+        # One gather does both: pixel k of an image comes from this place in its padded, flattened original.
         places = self.pixels[self.flipped[part]] + self.start[part][:, None]
         padded = F.pad(images, self.padding).flatten(2)
-        moved = padded.gather(2, places[:, None].expand(-1, images.shape[1], -1))
-        return moved.view(images.shape), labels
+        return padded.gather(2, places[:, None].expand(-1, images.shape[1], -1)).view(images.shape)

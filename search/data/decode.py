@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import struct
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +29,10 @@ MAX_PIXELS = 100_000_000
 CHUNK = 64
 NAMED_IN_ERRORS = 3
 GREY_MODES = {"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"}
-# What Pillow raises for bytes that are no image, or an unreasonable one.
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+class UnreadableError(Exception):
+    """These bytes are no image, or an unreasonable one."""
 
 
 class Encoded(NamedTuple):
@@ -46,17 +47,21 @@ class Decoded:
     """What :func:`decode_images` returns.
 
     Attributes:
-        images: uint8, ``(kept, C, H, W)``; C is 1 if every image is grey, else 3.
+        images: uint8, ``(kept, C, H, W)``; None if they were only looked at.
+        shape: ``(C, H, W)`` of every image; C is 1 if all are grey, else 3.
         kept: Indices of the images that could be decoded, ascending.
         skipped: Names of the others.
     """
 
-    images: np.ndarray
+    images: np.ndarray | None
+    shape: tuple[int, int, int]
     kept: np.ndarray
     skipped: tuple[str, ...]
 
 
-def decode_images(sources: Sequence[Encoded], *, image_size: int | None, max_corrupt_fraction: float) -> Decoded:
+def decode_images(
+    sources: Sequence[Encoded], *, image_size: int | None, max_corrupt_fraction: float, keep: bool = True
+) -> Decoded:
     """Decode images of any format that Pillow reads; of animated ones the first frame.
 
     Args:
@@ -64,60 +69,77 @@ def decode_images(sources: Sequence[Encoded], *, image_size: int | None, max_cor
         image_size: Side in pixels: the shorter side is resized to it and the longer one cropped around its middle.
             None keeps the images as they are, which then must have one size.
         max_corrupt_fraction: Share of the images that may fail, in [0, 1).
+        keep: Return the pixels; else only find out what is there.
 
     Raises:
         UserError: If more images than that cannot be decoded, or their sizes differ and ``image_size`` is None.
     """
-    first, shape = _first_readable(sources, image_size)
-    images = np.empty((len(sources), *shape), dtype=np.uint8)
+    first, (_, height, width) = first_readable(sources, image_size)
+    images = np.empty((len(sources), 3, height, width), dtype=np.uint8) if keep else None
     grey = np.ones(len(sources), dtype=bool)
     failed = np.zeros(len(sources), dtype=bool)
 
     def fill(part: range) -> None:
         for index in part:
             try:
-                image, grey[index] = _decode(sources[index].data, image_size)
-            except UNREADABLE:
+                image, grey[index] = decode_image(sources[index].data, image_size)
+            except UnreadableError:
                 failed[index] = True
                 continue
-            if image.shape != shape:
+            if image.shape[1:] != (height, width):
                 raise UserError(
-                    f"images must have one size, but {sources[first].name} has {shape[2]} x {shape[1]} pixels and "
+                    f"images must have one size, but {sources[first].name} has {width} x {height} pixels and "
                     f"{sources[index].name} {image.shape[2]} x {image.shape[1]}; set data.image_size, for example "
-                    f"data.image_size={min(shape[1:])}"
+                    f"data.image_size={min(height, width)}"
                 )
-            images[index] = image
+            if images is not None:
+                images[index] = image
 
     parts = [range(start, min(start + CHUNK, len(sources))) for start in range(0, len(sources), CHUNK)]
     with warnings.catch_warnings(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _decode refuses them
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # decode_image refuses them
         list(pool.map(fill, parts))
     skipped = tuple(sources[index].name for index in np.flatnonzero(failed).tolist())
     _refuse_if_too_many(skipped, len(sources), max_corrupt_fraction)
     kept = np.flatnonzero(~failed)
-    if skipped:
-        images = images[kept]
-    return Decoded(np.ascontiguousarray(images[:, :1]) if grey.all() else images, kept, skipped)
+    channels = 1 if grey.all() else 3
+    if images is not None:
+        images = np.ascontiguousarray((images[kept] if skipped else images)[:, :channels])
+    return Decoded(images, (channels, height, width), kept, skipped)
 
 
-def _first_readable(sources: Sequence[Encoded], image_size: int | None) -> tuple[int, tuple[int, ...]]:
+def first_readable(sources: Sequence[Encoded], image_size: int | None) -> tuple[int, tuple[int, ...]]:
+    """Return the index and the shape, ``(3, H, W)``, of the first image that can be decoded.
+
+    Raises:
+        UserError: If none can.
+    """
     for index, source in enumerate(sources):
         try:
-            return index, _decode(source.data, image_size)[0].shape
-        except UNREADABLE:
+            return index, decode_image(source.data, image_size)[0].shape
+        except UnreadableError:
             continue
     raise UserError(f"none of {len(sources)} images can be decoded, the first is {sources[0].name}")
 
 
-def _decode(data: bytes | Path | None, image_size: int | None) -> tuple[np.ndarray, bool]:
-    """Return the image as uint8 ``(3, H, W)``, and whether it is grey."""
+def decode_image(data: bytes | Path | None, image_size: int | None) -> tuple[np.ndarray, bool]:
+    """Return the image as uint8 ``(3, H, W)``, and whether it is grey.
+
+    Raises:
+        UnreadableError: If it is no image, is damaged, or has more than ``MAX_PIXELS`` pixels.
+    """
     if data is None:
-        raise ValueError("the value is null")
-    with Image.open(data if isinstance(data, Path) else io.BytesIO(data)) as image:  # reads the header only
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"more than {MAX_PIXELS} pixels")
-        grey = image.mode in GREY_MODES
-        pixels = _eight_bits(image).transpose(2, 0, 1)
+        raise UnreadableError("the value is null")
+    try:
+        with Image.open(data if isinstance(data, Path) else io.BytesIO(data)) as image:  # reads the header only
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableError(f"more than {MAX_PIXELS} pixels")
+            grey = image.mode in GREY_MODES
+            pixels = _eight_bits(image).transpose(2, 0, 1)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything: OSError, SyntaxError, TypeError, struct.error
+        raise UnreadableError(str(error)) from error
     if image_size is not None and pixels.shape[1:] != (image_size, image_size):
         resized = transforms.resize(torch.from_numpy(pixels), [image_size], antialias=True)
         pixels = transforms.center_crop(resized, [image_size]).numpy()

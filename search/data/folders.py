@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from search.data.decode import Encoded, decode_images
+from search.data.decode import Encoded
+from search.data.encoded import EncodedSplit
 from search.data.images import RawImages, Split
+from search.data.reading import read_split
 from search.errors import UserError
 from search.spec import DataSpec
 
@@ -95,12 +97,12 @@ def _read(
     usual_augment: str,
 ) -> RawImages:
     train_split, skipped = _decode(root, train, spec)
-    test_split, more = (None, ()) if test is None else _decode(root, test, spec)
+    if test is None:
+        return RawImages(train_split, None, len(names), names, usual_augment, skipped)
+    test_split, more = _decode(root, test, spec)
     return RawImages(train_split, test_split, len(names), names, usual_augment, skipped + more)
 
 
-def _decode(root: Path, files: list[tuple[Path, int]], spec: DataSpec) -> tuple[Split, tuple[str, ...]]:
-    sources = [Encoded(str(path.relative_to(root)), path) for path, _ in files]
-    decoded = decode_images(sources, image_size=spec.image_size, max_corrupt_fraction=spec.max_corrupt_fraction)
-    labels = np.array([label for _, label in files], dtype=np.int64)
-    return Split(decoded.images, labels[decoded.kept]), decoded.skipped
+def _decode(root: Path, files: list[tuple[Path, int]], spec: DataSpec) -> tuple[Split | EncodedSplit, tuple[str, ...]]:
+    sources = [Encoded(str(path.relative_to(root)), path.absolute()) for path, _ in files]
+    return read_split(sources, np.array([label for _, label in files], dtype=np.int64), spec)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search.data.encoded import EncodedSplit
+
 
 @dataclass(frozen=True)
 class Split:
@@ -21,6 +23,16 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one image, ``(C, H, W)``."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def pixels(self, indices: np.ndarray) -> np.ndarray:
+        """Return a copy of the images at ``indices`` without their labels."""
+        return self.images[indices]
 
     def take(self, indices: np.ndarray) -> Split:
         """Return a copy of the images at ``indices``."""
@@ -42,8 +54,8 @@ class RawImages:
         skipped: Names of the images that could not be decoded and were left out.
     """
 
-    train: Split
-    test: Split | None = None
+    train: Split | EncodedSplit
+    test: Split | EncodedSplit | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
     usual_augment: str = "none"
@@ -52,7 +64,9 @@ class RawImages:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set, decoded and split. Picklable; its arrays travel through shared memory without a copy.
+    """A data set, split. Picklable; its arrays travel through shared memory without a copy.
+
+    A part whose pixels would not fit memory is an ``EncodedSplit``, which trains on the very same batches, slower.
 
     Attributes:
         name: Name in the spec.
@@ -70,9 +84,9 @@ class ImageData:
     name: str
     classes: int
     class_names: tuple[str, ...] | None
-    train: Split
-    val: Split
-    test: Split
+    train: Split | EncodedSplit
+    val: Split | EncodedSplit
+    test: Split | EncodedSplit
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: str
@@ -80,6 +94,5 @@ class ImageData:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of one image, ``(channels, height, width)``."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+        """Shape of one image, ``(C, H, W)``."""
+        return self.train.shape

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search.data.decode import Encoded, decode_images
+from search.data.decode import Encoded
+from search.data.encoded import EncodedSplit
 from search.data.images import RawImages, Split
+from search.data.reading import read_split
 from search.errors import UserError
 from search.spec import DataSpec
 
@@ -26,7 +28,7 @@ def parquet(spec: DataSpec) -> RawImages:
     path = Path(spec.path)
     if path.is_file():
         train, skipped = read_images([path], spec)
-        return RawImages(train, skipped=skipped, usual_augment="none")
+        return RawImages(train, skipped=skipped)
     return read_folder(path, spec)
 
 
@@ -56,7 +58,7 @@ def find_files(path: Path, part: str) -> list[Path]:
     return sorted(path.glob(f"{part}*.parquet")) or sorted(path.glob(f"data/{part}*.parquet"))
 
 
-def read_images(files: list[Path], spec: DataSpec) -> tuple[Split, tuple[str, ...]]:
+def read_images(files: list[Path], spec: DataSpec) -> tuple[Split | EncodedSplit, tuple[str, ...]]:
     """Decode the images of Parquet files.
 
     Returns:
@@ -74,8 +76,7 @@ def read_images(files: list[Path], spec: DataSpec) -> tuple[Split, tuple[str, ..
         labels.append(_labels(table[spec.label_column], file, spec.label_column))
     if not sources:
         raise UserError(f"{files[0]}: holds no rows")
-    decoded = decode_images(sources, image_size=spec.image_size, max_corrupt_fraction=spec.max_corrupt_fraction)
-    return Split(decoded.images, np.concatenate(labels)[decoded.kept]), decoded.skipped
+    return read_split(sources, np.concatenate(labels), spec)
 
 
 def _read(file: Path, spec: DataSpec) -> pa.Table:
