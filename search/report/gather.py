@@ -19,7 +19,7 @@ from search.report.figures import (
 )
 from search.report.proposals import MEASURES, Proposals, proposals
 from search.report.reproduce import origin, read_spec
-from search.report.running import failures, times
+from search.report.running import Ran, failures, none_failed, ran, times
 from search.report.text import plural, visible
 from search.results import Results, load
 from search.results.hypervolume import history
@@ -49,11 +49,10 @@ def gather(folders: Iterable[str | os.PathLike[str]]) -> Facts:
     chosen = picks(found, dense, max_bytes)
     names = _names(results, specs)
     title = ", ".join(names)
-    failed, none_failed = failures(results)
-    counts = _counts(results)
+    summary = ran(results)
     facts = Facts(
         title=title,
-        eyebrow=_eyebrow(title, results, counts),
+        eyebrow=_eyebrow(title, summary),
         headline="No finished trial yet",
         lede="",
         measure=measure,
@@ -66,9 +65,9 @@ def gather(folders: Iterable[str | os.PathLike[str]]) -> Facts:
         focus=[],
         fronts=found.shown_fronts,
         picks=chosen,
-        empty=_empty(counts),
-        failures=failed,
-        failures_note=none_failed,
+        empty=_empty(summary.counts),
+        failures=failures(results),
+        failures_note=none_failed(summary.counts),
         times=times(results, found.methods),
         reproduce=[
             origin(store.folder, spec, name) for store, spec, name in zip(results.stores, specs, names, strict=True)
@@ -151,19 +150,10 @@ def _names(results: Results, specs: list[Spec | None]) -> list[str]:
     ]
 
 
-def _counts(results: Results) -> dict[str, int]:
-    return dict(results.sql("SELECT status, count(*) FROM trials GROUP BY status").fetchall())
-
-
-def _eyebrow(title: str, results: Results, counts: dict[str, int]) -> str:
-    ((models, data, ended),) = results.sql(
-        "SELECT string_agg(DISTINCT model, ', ' ORDER BY model), string_agg(DISTINCT dataset, ', '), "
-        "max(finished_at)::VARCHAR FROM trials"
-    ).fetchall()
-    what = f"{visible(models)} on {visible(data)}" if models and data else None
-    return " · ".join(
-        part for part in (title, what, plural(sum(counts.values()), "trial"), ended and ended[:10]) if part
-    )
+def _eyebrow(title: str, summary: Ran) -> str:
+    what = f"{summary.models} on {summary.datasets}" if summary.models and summary.datasets else None
+    count = plural(sum(summary.counts.values()), "trial")
+    return " · ".join(part for part in (title, what, count, summary.last_day) if part)
 
 
 def _empty(counts: dict[str, int]) -> str:

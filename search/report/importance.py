@@ -13,11 +13,12 @@ import numpy as np
 
 FEWEST = 20
 """Fewer proposals than this are not asked: a forest learns nothing from them that holds."""
-MOST = 1_500
+MOST = 1_000
 """More proposals than this are sampled."""
 SPLITS = 5
 _HELD_OUT = 0.3
-_SHUFFLES = 4
+_SHUFFLES = 3
+_TREES = 30
 _WEAK_R2 = 0.3
 
 
@@ -79,7 +80,9 @@ def importances(
         features, target = features[chosen], target[chosen]
     lost, scores = [], []
     for split, (train, test) in enumerate(ShuffleSplit(SPLITS, test_size=_HELD_OUT, random_state=seed).split(features)):
-        forest = RandomForestRegressor(50, min_samples_leaf=2, max_features=0.7, random_state=seed + split, n_jobs=1)
+        forest = RandomForestRegressor(
+            _TREES, min_samples_leaf=2, max_features=0.7, random_state=seed + split, n_jobs=1
+        )
         forest.fit(features[train], target[train])
         scores.append(forest.score(features[test], target[test]))
         lost.append(

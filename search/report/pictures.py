@@ -47,6 +47,11 @@ def write_pictures(facts: Facts, folder: Path) -> list[Path]:
         with matplotlib.rc_context(_STYLE):
             figure = Figure(figsize=(width, height))
             draw(facts, figure.add_subplot())
+            # The layout is the dearest part of drawing and the same for both kinds of file.
+            layout = figure.get_layout_engine()
+            assert layout is not None  # the style asks for one
+            layout.execute(figure)
+            figure.set_layout_engine("none")
             for kind in ("png", "svg"):
                 path = folder / f"{name}.{kind}"
                 figure.savefig(path, dpi=DPI, metadata={"Date": None} if kind == "svg" else {"Software": "rps-search"})

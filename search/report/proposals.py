@@ -107,7 +107,7 @@ def _choose(table: pa.Table, fronts: list[pa.Table], seed: int) -> np.ndarray:
     if table.num_rows <= MOST_POINTS:
         return np.arange(table.num_rows)
     wanted = {trial for front in fronts for trial in front["trial_id"].to_pylist()}
-    on_front = np.isin(table["trial_id"].to_numpy(), np.array(sorted(wanted), dtype=object))
+    on_front = np.array([trial in wanted for trial in table["trial_id"].to_pylist()])
     others = np.flatnonzero(~on_front)
     room = max(MOST_POINTS - int(on_front.sum()), 0)
     sample = np.random.default_rng(seed).choice(others, min(room, len(others)), replace=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from search.report.facts import Failure, MethodTime, Times
 from search.report.text import duration, percent, plural, visible
@@ -50,12 +51,47 @@ def times(results: Results, methods: Mapping[str | None, int]) -> Times | None:
     return Times(PARTS, rows, note)
 
 
-def failures(results: Results) -> tuple[list[Failure], str]:
-    """Return the reasons why trials failed, most frequent first, and a sentence for where none did."""
-    found = [
+@dataclass(frozen=True)
+class Ran:
+    """What ran, in all experiments together."""
+
+    counts: dict[str, int]
+    """Trials of each status."""
+    models: str | None
+    datasets: str | None
+    last_day: str | None
+    """Day on which the last trial ended, ISO 8601."""
+
+
+def ran(results: Results) -> Ran:
+    """Return what ran."""
+    rows = results.sql(
+        "SELECT status, count(*), string_agg(DISTINCT model, ', ' ORDER BY model), string_agg(DISTINCT dataset, ', '), "
+        "max(finished_at)::DATE::VARCHAR FROM trials GROUP BY status ORDER BY status"
+    ).fetchall()
+
+    def known(column: int) -> list[str]:
+        return sorted({name for row in rows if row[column] for name in row[column].split(", ")})
+
+    days = known(4)
+    return Ran(
+        {row[0]: row[1] for row in rows},
+        visible(", ".join(known(2))) or None,
+        visible(", ".join(known(3))) or None,
+        days[-1] if days else None,
+    )
+
+
+def failures(results: Results) -> list[Failure]:
+    """Return the reasons why trials failed, most frequent first."""
+    return [
         Failure(count, visible(error or "no reason was recorded"), visible(methods or "not known"), visible(example))
         for count, error, methods, example in results.sql(_FAILURES).fetchall()
     ]
-    ((total, stopped),) = results.sql("SELECT count(*), count(*) FILTER (status = 'pruned') FROM trials").fetchall()
+
+
+def none_failed(counts: Mapping[str, int]) -> str:
+    """Return the sentence for a search in which nothing failed."""
+    stopped = counts.get("pruned")
     also = f"; the search stopped {stopped:,} of them early" if stopped else ""
-    return found, f"None of {plural(total, 'trial')} failed{also}."
+    return f"None of {plural(sum(counts.values()), 'trial')} failed{also}."

@@ -100,9 +100,8 @@ def test_other_proposals_and_the_measure_can_be_changed(page: Page, demo: Path) 
     assert page.evaluate(label).startswith("Stored size")
     page.click("#cloud")
     assert 0 < marks(page) < before
-    page.evaluate(
-        "(s => { s.value = 'stored_parameters'; s.dispatchEvent(new Event('change')); })(document.getElementById('measure'))"
-    )
+    page.evaluate("document.getElementById('measure').value = 'stored_parameters'")
+    page.evaluate("document.getElementById('measure').dispatchEvent(new Event('change'))")
     assert page.evaluate(label).startswith("Stored parameters")
     assert page.complaints == []
 
