@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -28,7 +29,7 @@ def load_dataset(spec: DataSpec) -> ImageData:
 
     The test part is the data set's own test file, else a fixed stratified fifth. Validation is a stratified share
     of the training images, chosen by ``spec.split_seed``; ``spec.train_limit`` then cuts the rest to a
-    class-balanced choice. ``path``, sizes and columns of user functions are theirs to read from the spec.
+    class-balanced choice.
 
     Args:
         spec: Which images. A ``package.module:function`` is called with the spec and returns :class:`RawImages`, the
@@ -38,7 +39,7 @@ def load_dataset(spec: DataSpec) -> ImageData:
     Raises:
         UserError: If the data is not there, cannot be read, or contradicts itself or the spec.
     """
-    raw = resolve("data set", spec.name, DATASETS)(spec)
+    raw = _call(resolve("data set", spec.name, DATASETS), spec)
     if isinstance(raw, ImageData):
         return raw
     raw = _as_raw(raw, spec.name)
@@ -57,6 +58,17 @@ def load_dataset(spec: DataSpec) -> ImageData:
     mean, std = channel_statistics(train.images if isinstance(train, Split) else train.pixels(sample))
     augment = raw.usual_augment if spec.augment == "auto" else spec.augment
     return ImageData(spec.name, classes, raw.class_names, train, val, test, mean, std, augment, raw.skipped)
+
+
+def _call(function: Callable[[DataSpec], Any], spec: DataSpec) -> Any:
+    """Call a data set function; what goes wrong in a user's own is theirs to hear about in one line."""
+    try:
+        return function(spec)
+    except Exception as error:
+        if spec.name in DATASETS or isinstance(error, UserError):
+            raise
+        what = next(iter(str(error).splitlines()), "")
+        raise UserError(f"data {spec.name!r}: the function failed with {type(error).__name__}: {what}") from error
 
 
 def _hold_out(train: AnySplit, spec: DataSpec, classes: int) -> tuple[AnySplit, AnySplit]:

@@ -123,6 +123,14 @@ def test_what_a_users_function_gets_wrong_is_said(user, returned, message):
         load_dataset(user(returned))
 
 
+def test_a_users_function_that_fails_is_one_line(monkeypatch):
+    module = types.ModuleType("users_images")
+    module.load = lambda spec: {}["pixels"]
+    monkeypatch.setitem(sys.modules, "users_images", module)
+    with pytest.raises(UserError, match=r"data 'users_images:load': the function failed with KeyError: 'pixels'"):
+        load_dataset(DataSpec(name="users_images:load"))
+
+
 def test_test_labels_are_held_to_the_number_of_classes_given(user):
     with pytest.raises(UserError, match=r"from 0 to 1, but test image 2 has 2 \(1 such\)"):
         load_dataset(user(RawImages(split(8), split(4, classes=3), classes=2)))
