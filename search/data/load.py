@@ -47,6 +47,8 @@ def load_dataset(spec: DataSpec) -> ImageData:
     train, test = raw.train, raw.test
     if test is None:
         chosen, rest = stratified(train.labels, round(len(train) * TEST_FRACTION), TEST_SEED)
+        if not len(chosen):
+            raise UserError(f"data {spec.name!r}: {len(train)} images are too few to split a test part off")
         train, test = train.take(rest), train.take(chosen)
     if test.shape != train.shape:
         raise UserError(

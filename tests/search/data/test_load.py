@@ -137,6 +137,8 @@ def test_test_labels_are_held_to_the_number_of_classes_given(user):
 
 
 def test_empty_parts_are_refused(user):
+    with pytest.raises(UserError, match=r"2 images are too few to split a test part off"):
+        load_dataset(user((images(2), None)))
     with pytest.raises(UserError, match=r"data.val_fraction=0.01 leaves 10 images to train on and 0 to validate on"):
         load_dataset(user((images(10), images(4)), val_fraction=0.01))
     with pytest.raises(UserError, match=r"data.val_fraction=0.99 leaves 0 images"):
