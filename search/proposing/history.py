@@ -47,13 +47,18 @@ class History:
         self._capacity = capacity
         self._rng = np.random.default_rng(seed)
         self.kept: list[Observation] = []
+        # A random number for each: keeping the smallest keeps a uniform sample of all that ever came.
+        self._tickets: list[float] = []
 
     def add(self, observation: Observation) -> bool:
         """Take one more result and return whether older ones were dropped for it."""
         self.kept.append(observation)
+        self._tickets.append(self._rng.random())
         if len(self.kept) <= self._capacity.kept + self._capacity.arrivals:
             return False
-        self.kept = [self.kept[index] for index in self._choose()]
+        chosen = self._choose()
+        self.kept = [self.kept[index] for index in chosen]
+        self._tickets = [self._tickets[index] for index in chosen]
         return True
 
     def _choose(self) -> list[int]:
@@ -62,10 +67,8 @@ class History:
         violations = np.array([seen.violation for seen in self.kept])
         chosen = set(range(count - capacity.recent, count))
         chosen |= set(_best(losses, violations, capacity.best).tolist())
-        rest = np.array([index for index in range(count) if index not in chosen])
-        places = min(capacity.kept - len(chosen), len(rest))
-        chosen |= set(self._rng.choice(rest, places, replace=False).tolist())
-        return sorted(chosen)
+        others = [index for index in np.argsort(self._tickets).tolist() if index not in chosen]
+        return sorted(chosen | set(others[: capacity.kept - len(chosen)]))
 
 
 def _best(losses: np.ndarray, violations: np.ndarray, places: int) -> np.ndarray:

@@ -62,3 +62,29 @@ def observe(past: Past) -> Observation | None:
     if not all(math.isfinite(value) for value in (*losses, *constraints)):
         return None
     return Observation(dict(past.params), losses, constraints)
+
+
+def combine(repeats: Sequence[Past]) -> Past:
+    """Return what a proposal that was trained with several seeds came to: the mean over those that did not fail.
+
+    Args:
+        repeats: The results of one proposal, at least one, none still running.
+    """
+    ended = [seen for seen in map(_known, repeats) if seen is not None]
+    if not ended:
+        return repeats[0]
+    count = len(ended)
+    return Past(
+        params=repeats[0].params,
+        status="finished" if any(past.status == "finished" for past in repeats) else "pruned",
+        number=repeats[0].number,
+        accuracy=sum(accuracy for accuracy, _, _ in ended) / count,
+        memory=sum(memory for _, memory, _ in ended) / count,
+        constraints=[sum(values) / count for values in zip(*(constraints for _, _, constraints in ended), strict=True)],
+    )
+
+
+def _known(past: Past) -> tuple[float, float, Sequence[float]] | None:
+    if observe(past) is None or past.accuracy is None or past.memory is None:
+        return None
+    return past.accuracy, past.memory, past.constraints

@@ -1,6 +1,7 @@
 """The search space: from a sampler's draws to a proposal that is always feasible."""
 
+from search.space.locate import locate
 from search.space.space import METHOD, Extension, Space, block_of
 from search.space.suggestion import Replay, Suggestion, TrialLike
 
-__all__ = ["METHOD", "Extension", "Replay", "Space", "Suggestion", "TrialLike", "block_of"]
+__all__ = ["METHOD", "Extension", "Replay", "Space", "Suggestion", "TrialLike", "block_of", "locate"]

@@ -83,6 +83,10 @@ class Space:
         """Names of the methods, in the order of the spec."""
         return tuple(self._spec.methods)
 
+    def groups(self, method: str) -> tuple[Group, ...]:
+        """Return the groups whose budgets are searched for ``method``; none where it splits its memory itself."""
+        return self._groups.get(method, ())
+
     def suggest(self, trial: TrialLike) -> Suggestion:
         """Draw one proposal from ``trial``, whose samples decide all of it."""
         spec = self._spec
@@ -107,7 +111,7 @@ class Space:
         return self._extension(recorded, suggestion) if self._extension else suggestion
 
     def _budgets(self, trial: TrialLike, method: str, ratio: float) -> dict[str, int] | None:
-        groups = self._groups.get(method)
+        groups = self.groups(method)
         if not groups or trial.suggest_categorical(f"{method}.split", ["own", "shares"]) == "own":
             return None
         logs = [trial.suggest_float(f"{method}.share.{group.name}", -SHARE_LIMIT, SHARE_LIMIT) for group in groups]
@@ -126,7 +130,7 @@ class Space:
         erk: list[dict[str, Scalar]] = []
         for method in self._spec.methods:
             base: dict[str, Scalar] = {METHOD: method} if several else {}
-            groups = self._groups.get(method)
+            groups = self.groups(method)
             if not groups:
                 first += [base] if base else []
                 continue

@@ -1,0 +1,75 @@
+"""Finding a configuration of another search in this one's space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.space.space import METHOD, Space
+from search.space.suggestion import Suggestion
+from search.spec.fields import Scalar
+
+
+class _OutsideError(Exception):
+    """A parameter is not in its range."""
+
+
+class _Lookup:
+    """Answers with given parameters, and refuses those that are missing or out of range."""
+
+    def __init__(self, given: Mapping[str, Scalar]) -> None:
+        self._given = given
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        value = self._given.get(name)
+        if not isinstance(value, int | float) or not low <= value <= high:
+            raise _OutsideError
+        return float(value)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return int(self.suggest_float(name, low, high))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        value = self._given.get(name)
+        if value not in choices:
+            raise _OutsideError
+        return value
+
+
+def locate(space: Space, suggestion: Suggestion) -> Suggestion | None:
+    """Return a configuration with the parameters it has in ``space``, or ``None`` if it does not lie there.
+
+    What the other search had fixed may be searched in this one, and the other way round.
+
+    Args:
+        space: The space to look in.
+        suggestion: A configuration; its ``params`` count only where they are those of a user's extension.
+    """
+    method = suggestion.method
+    params: dict[str, Scalar] = {
+        **suggestion.params,
+        METHOD: method,
+        f"{method}.ratio": suggestion.ratio,
+        f"{method}.lr": suggestion.lr,
+        f"{method}.weight_decay": suggestion.weight_decay,
+        **{f"{method}.arg.{name}": value for name, value in suggestion.args.items()},
+        f"{method}.split": "own" if suggestion.budgets is None else "shares",
+        **_shares(space, suggestion),
+    }
+    try:
+        found = space.suggest(_Lookup(params)) if method in space.methods else None
+    except _OutsideError:
+        return None
+    return found if found is not None and found.key == suggestion.key else None
+
+
+def _shares(space: Space, suggestion: Suggestion) -> dict[str, Scalar]:
+    """Return shares that lead to the budgets: logarithms of the densities, the extremes at equal distance from 0."""
+    sizes = {group.name: group.size for group in space.groups(suggestion.method)}
+    budgets = suggestion.budgets or {}
+    if not budgets or sizes.keys() != budgets.keys():
+        return {}
+    logs = {name: math.log2(kept / sizes[name]) for name, kept in budgets.items()}
+    middle = (max(logs.values()) + min(logs.values())) / 2
+    return {f"{suggestion.method}.share.{name}": log - middle for name, log in logs.items()}
