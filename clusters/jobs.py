@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shlex
 import tempfile
 import time
@@ -21,6 +22,12 @@ from clusters.versions import CLIENT_VERSIONS, PACKAGE, check_versions, versions
 # ENDED itself: over, and how is no longer known.
 ENDED = {"SUCCEEDED", "STOPPED", "FAILED", "ENDED"}
 RETRY_S = 2.0
+# Ray's client announces every step it takes.
+CHATTY = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,8 @@ class JobServer:
         with self._explained():
             self._client = JobSubmissionClient(address, headers={"Authorization": f"Bearer {token}"})
             server = self._client._do_request("GET", "/api/version").json()
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
         check_versions({"ray": versions()["ray"]}, {"ray": server["ray_version"]})
 
     def submit(self, search: Search) -> str:

@@ -101,6 +101,7 @@ def session(profile: Profile, *, verbose: bool = False) -> Iterator[Session]:
     Raises:
         ClusterError: If Ray cannot be started or reached, or the search must be submitted to the cluster instead.
     """
+    check_client_versions()
     with ExitStack() as cleanup:
         if not ray.is_initialized():
             cleanup.callback(ray.shutdown)
@@ -169,7 +170,6 @@ def _address(profile: Profile) -> str:
     if isinstance(profile, ExistingProfile) and not profile.submits:
         return profile.address
     if submitted():
-        check_client_versions()
         return os.environ.get("RAY_ADDRESS", "auto")
     raise ClusterError(
         f"a search on profile {profile.name!r} runs inside its cluster: "

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from search.cli import check, cluster, frontier, launch, query, report, schema
+from search.cli import check, cluster, frontier, launch, plan, query, report, schema
 from search.errors import UserError
 
 WRONG_INPUT = 2
@@ -31,6 +31,7 @@ app.command("convert")(report.convert)
 app.command("attach")(cluster.attach)
 app.command("logs")(cluster.logs)
 app.command("stop")(cluster.stop)
+app.command("plan")(plan.plan)
 app.add_typer(cluster.cluster_app, name="cluster")
 
 

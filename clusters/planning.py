@@ -1,0 +1,199 @@
+"""How long a search would take and what it would cost, by simulating it event by event."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clusters.errors import ClusterError
+from clusters.fields import Machine, Rented
+from clusters.kinds import ClusterProfile
+from clusters.placement import Shape, fits, missing
+from clusters.profile import Profile
+
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be done."""
+
+    trials: int
+    """Trials in all."""
+    seconds: Sequence[float]
+    """What trials took, in seconds; each simulated trial takes one of them, drawn at random."""
+    cpus: float
+    """CPUs of a trial."""
+    gpus: float
+    """GPUs of a trial, whole or a fraction."""
+    custom: dict[str, float]
+    """Custom resources of a trial."""
+    concurrency: int | None = None
+    """Trials at once at most; None as many as fit."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What happens beside training. Times in seconds, chances in [0, 1]."""
+
+    begin_s: float = 4.0
+    """From the command to the first proposal: Ray starts, the data is read."""
+    actor_start_s: float = 6.0
+    """A worker process starts: Python, torch, the data. Paid once for each place, and after each interruption."""
+    machine_start_s: float = 180.0
+    """A machine that was taken away is replaced."""
+    propose_s: float = 0.02
+    """The sampler proposes one trial. The driver does one thing at a time."""
+    record_s: float = 0.01
+    """The driver takes one trial's reports and its row."""
+    failure: float = 0.0
+    """Chance that a trial's process dies somewhere on its way, once."""
+    straggler: float = 0.02
+    """Chance that a trial is slow."""
+    straggler_factor: float = 2.0
+    """How many times longer a slow trial takes."""
+    checkpoint_every_s: float = 15.0
+    """Work since the last checkpoint is done again after an interruption."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Machines that are alike, as many as are used."""
+
+    machine: Machine
+    count: int
+    slots: int
+    """Trials that run at once on all of them."""
+    interruptions_per_hour: float = 0.0
+    """How often each machine is taken away."""
+    head_price_per_hour: float = 0.0
+    """Price of the machine that runs the driver, if it is another one."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a simulated search took."""
+
+    slots: int
+    """Trials at once."""
+    places: int
+    """Trials that would fit at once."""
+    wall_s: float
+    """From the command to the last result."""
+    busy_s: float
+    """Training that counts, summed over trials."""
+    repeated_s: float
+    """Training that was done again after interruptions and failures."""
+    gpu_hours: float
+    """GPU hours that are paid for, idle ones counted."""
+    cost: float
+    """In the profile's currency."""
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the time of all places that was training that counts."""
+        return self.busy_s / (self.places * self.wall_s)
+
+
+def simulate(work: Workload, fleet: Fleet, conditions: Conditions, *, seed: int = 0) -> Plan:
+    """Run a search in simulated time.
+
+    Each place takes the next trial as soon as it is free and the driver has proposed one; the driver proposes and
+    records one at a time.
+
+    Args:
+        work: The trials.
+        fleet: The machines.
+        conditions: Everything that is not training.
+        seed: Of all that is random.
+    """
+    draw = random.Random(seed)
+    slots = min(fleet.slots, work.concurrency or fleet.slots, work.trials)
+    # Places, by the time at which they become free, and whether their process is there already.
+    free = [(conditions.begin_s, False, number) for number in range(slots)]
+    driver_s = conditions.begin_s
+    wall = busy = repeated = 0.0
+    for _ in range(work.trials):
+        at, ready, number = heapq.heappop(free)
+        driver_s = max(driver_s, at) + conditions.propose_s
+        start = driver_s + (0.0 if ready else conditions.actor_start_s)
+        seconds = _duration(work, conditions, draw)
+        elapsed, again = _with_interruptions(seconds, fleet, conditions, draw)
+        end = start + elapsed + conditions.record_s
+        busy += seconds
+        repeated += again
+        wall = max(wall, end)
+        heapq.heappush(free, (end, True, number))
+    hours = wall / HOUR_S
+    price = fleet.count * fleet.machine.price_per_hour + fleet.head_price_per_hour
+    return Plan(slots, fleet.slots, wall, busy, repeated, hours * fleet.count * fleet.machine.gpus, hours * price)
+
+
+def _duration(work: Workload, conditions: Conditions, draw: random.Random) -> float:
+    slow = draw.random() < conditions.straggler
+    return draw.choice(work.seconds) * (conditions.straggler_factor if slow else 1.0)
+
+
+def _with_interruptions(
+    seconds: float, fleet: Fleet, conditions: Conditions, draw: random.Random
+) -> tuple[float, float]:
+    """Return the time that a trial occupies its place, and the training in it that is done twice."""
+    elapsed = again = done = 0.0
+    dies_at = draw.random() * seconds if draw.random() < conditions.failure else math.inf
+    rate = fleet.interruptions_per_hour / HOUR_S
+    while True:
+        taken = draw.expovariate(rate) if rate else math.inf
+        left = min(seconds, dies_at) - done
+        if taken >= left and dies_at == math.inf:
+            return elapsed + left, again
+        ran = min(taken, left)
+        if taken >= left:
+            dies_at, pause = math.inf, conditions.actor_start_s
+        else:
+            pause = conditions.machine_start_s + conditions.actor_start_s
+        lost = min(done + ran, draw.random() * conditions.checkpoint_every_s)
+        done += ran - lost
+        again += lost
+        elapsed += ran + pause
+
+
+def fleets(profile: Profile, work: Workload, sizes: Sequence[int]) -> list[Fleet]:
+    """Return the profile's machines in several numbers.
+
+    Args:
+        profile: Its first kind of worker that can serve a trial is taken; where it has none, this machine's like.
+        work: The trials.
+        sizes: Numbers of GPUs; of trials at once if a trial needs none.
+
+    Raises:
+        ClusterError: If no kind of machine can ever serve a trial.
+    """
+    machine = _worker(profile, work)
+    each = fits(machine.resources(), work.cpus, work.gpus, work.custom)
+    head = profile.head.price_per_hour if isinstance(profile, ClusterProfile) else 0.0
+    interruptions = machine.interruptions_per_hour if isinstance(machine, Rented) and machine.spot else 0.0
+    found = []
+    for size in sizes:
+        places = size if work.gpus == 0 else _places(size, work.gpus)
+        count = math.ceil(size / machine.gpus) if work.gpus else math.ceil(size / each)
+        found.append(Fleet(machine, count, max(1, min(places, count * each)), interruptions, head))
+    return found
+
+
+def _places(gpus: int, share: float) -> int:
+    return fits({"GPU": gpus}, 0, share, {})
+
+
+def _worker(profile: Profile, work: Workload) -> Machine:
+    if not isinstance(profile, ClusterProfile):
+        # What the machine has is not asked: one place a machine, like this one.
+        return Machine(cpus=math.ceil(work.cpus), gpus=math.ceil(work.gpus), custom=work.custom)
+    kinds: list[Machine] = [*profile.worker_kinds().values(), profile.head]
+    for machine in kinds:
+        if fits(machine.resources(), work.cpus, work.gpus, work.custom):
+            return machine
+    problem = missing([Shape(kind.resources(), 1) for kind in kinds], work.cpus, work.gpus, work.custom)
+    raise ClusterError(problem or "no machine fits")

@@ -1,0 +1,106 @@
+import time
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from clusters import ClusterError, load_profile, parse_profile
+from clusters.fields import Machine
+from clusters.planning import Conditions, Fleet, Workload, fleets, simulate
+from clusters.profile import named_profiles
+
+PLAIN = Conditions(begin_s=0, actor_start_s=0, machine_start_s=0, propose_s=0, record_s=0, straggler=0)
+WORK = Workload(trials=12, seconds=[10.0], cpus=1, gpus=1, custom={})
+GPU = Machine(cpus=8, gpus=1, price_per_hour=3.0)
+
+
+def fleet(count, **changes):
+    return Fleet(GPU, count, count, **changes)
+
+
+@pytest.mark.parametrize(("count", "wall"), [(1, 120), (4, 30), (5, 30), (12, 10), (100, 10)])
+def test_by_hand_without_overheads(count, wall):
+    """12 trials of 10 s on k places take ceil(12 / k) rounds."""
+    made = simulate(WORK, fleet(count), PLAIN)
+    assert made.wall_s == pytest.approx(wall)
+    assert made.busy_s == 120
+    assert made.gpu_hours == pytest.approx(count * wall / 3600)
+    assert made.cost == pytest.approx(3.0 * count * wall / 3600)
+
+
+def test_overheads_add_up_by_hand():
+    """One place: begin 1, process start 2 once, and for each of 12 trials 10 s + 0.5 s proposing + 0.25 s recording."""
+    conditions = replace(PLAIN, begin_s=1, actor_start_s=2, propose_s=0.5, record_s=0.25)
+    assert simulate(WORK, fleet(1), conditions).wall_s == pytest.approx(1 + 2 + 12 * 10.75)
+
+
+def test_the_driver_is_the_bottleneck_where_trials_are_short():
+    """1,000 trials of 1 s on 512 places, 0.1 s to propose each: the driver alone needs 100 s."""
+    work = replace(WORK, trials=1000, seconds=[1.0])
+    made = simulate(work, fleet(512), replace(PLAIN, propose_s=0.1))
+    assert made.wall_s == pytest.approx(101, rel=0.01)
+    assert made.utilisation < 0.05
+
+
+def test_concurrency_bounds_the_places():
+    assert simulate(replace(WORK, concurrency=2), fleet(6), PLAIN).wall_s == pytest.approx(60)
+
+
+def test_a_trial_that_dies_goes_on_from_its_checkpoint():
+    conditions = replace(PLAIN, failure=1.0, actor_start_s=3, checkpoint_every_s=0)
+    made = simulate(WORK, fleet(1), conditions)
+    assert made.wall_s == pytest.approx(3 + 12 * (10 + 3)), "each dies once: a process start more, nothing repeated"
+    assert made.repeated_s == 0
+    without = simulate(WORK, fleet(1), replace(conditions, checkpoint_every_s=1e9))
+    assert 0 < without.repeated_s <= 12 * 10
+
+
+def test_interruptions_cost_what_their_rate_says():
+    """A machine that is taken away 36 times an hour: 100 s between interruptions, 20 s to replace it."""
+    work = replace(WORK, trials=2000)
+    conditions = replace(PLAIN, machine_start_s=20, checkpoint_every_s=0)
+    made = simulate(work, fleet(1, interruptions_per_hour=36), conditions)
+    assert made.wall_s == pytest.approx(20_000 + 200 * 20, rel=0.03)
+
+
+def test_stragglers_lengthen_the_tail():
+    slow = simulate(replace(WORK, trials=1000), fleet(1), replace(PLAIN, straggler=0.1, straggler_factor=3))
+    assert slow.wall_s == pytest.approx(10_000 * 1.2, rel=0.05)
+
+
+def test_equal_seeds_give_equal_plans():
+    work = replace(WORK, seconds=[1.0, 2.0, 5.0])
+    conditions = Conditions(failure=0.1)
+    assert simulate(work, fleet(3), conditions, seed=4) == simulate(work, fleet(3), conditions, seed=4)
+    assert simulate(work, fleet(3), conditions, seed=4) != simulate(work, fleet(3), conditions, seed=5)
+
+
+def test_a_large_search_is_simulated_in_a_moment():
+    began = time.monotonic()
+    simulate(replace(WORK, trials=20_000), fleet(512, interruptions_per_hour=0.05), Conditions())
+    assert time.monotonic() - began < 2
+
+
+def test_fleets_of_a_profile_in_several_sizes():
+    profile = load_profile("aws")
+    halves = replace(WORK, gpus=0.5)
+    found = fleets(profile, halves, [1, 8, 64])
+    assert [(f.count, f.slots, f.interruptions_per_hour) for f in found] == [
+        (1, 2, 0.05),
+        (8, 16, 0.05),
+        (64, 128, 0.05),
+    ]
+    assert found[0].head_price_per_hour == profile.head.price_per_hour
+    on_cpus = fleets(load_profile("local"), replace(WORK, gpus=0), [1, 2])
+    assert [(f.count, f.slots) for f in on_cpus] == [(1, 1), (2, 2)]
+
+
+def test_trials_share_the_cpus_of_a_machine_too():
+    raw = yaml.safe_load(named_profiles()["slurm"]) | {"head": {"cpus": 4, "gpus": 4}}
+    (made,) = fleets(parse_profile(raw), replace(WORK, cpus=2), [8])
+    assert (made.count, made.slots) == (2, 4), "each machine has 4 GPUs but CPUs for 2 trials"
+
+
+def test_a_trial_that_fits_nowhere_is_refused():
+    with pytest.raises(ClusterError, match="it asks for 3 GPU"):
+        fleets(load_profile("aws"), replace(WORK, gpus=3), [1])
