@@ -4,8 +4,8 @@
     python benchmarks/results.py --trials 50000      # the same, smaller
 
 Reading is measured in processes of its own, with the files' pages dropped from the cache before, so that memory and
-cold reading are honest; ``value`` leaves out starting Python and importing, ``process_s`` holds it. What peers would
-take too long for runs at a smaller size, given in its line, next to ours at that size.
+cold reading are honest. ``value`` leaves out starting Python and importing, ``process_s`` holds it; ``cpu_s`` is over
+all threads. What peers would take too long for runs at a smaller size, given in its line, next to ours at that size.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ METHODS = ["rps", "snip", "synflow", "rand"]
 QUERIES = {
     "group_by_epochs": "SELECT epoch, count(*), avg(accuracy_val), avg(loss) FROM epochs GROUP BY epoch",
     "group_by_trials": "SELECT method, count(*), max(accuracy), avg(train_seconds) FROM trials GROUP BY method",
-    "best_epoch_of_each_trial": "SELECT trial_id, max(accuracy_val) AS best FROM epochs GROUP BY 1 ORDER BY 2 DESC LIMIT 9",
+    "best_epoch_of_each_trial": "SELECT trial_id, max(accuracy_val) FROM epochs GROUP BY 1 ORDER BY 2 DESC LIMIT 9",
 }
 
 
@@ -151,31 +151,38 @@ def cold(name: str, folder: Path) -> dict[str, Any]:
 def measure(name: str, folder: str) -> dict[str, Any]:
     """Time one way of reading; the imports are not part of it."""
     import moocore  # noqa: F401
+    import pyarrow.acero  # noqa: F401
 
     from search.results import ResultStore, load
     from search.results.frontier import frontier
-    from search.results.points import COLUMNS, points
+    from search.results.points import drawable, points
     from search.results.query import Query
 
     stores: list[ResultStore] = load(folder).stores
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     if name == "frontier":
-        rows = frontier(points(load(folder).table("trials", [*COLUMNS, "stored_bytes"]))).num_rows
+        rows = frontier(points(drawable(load(folder).stores))).num_rows
     else:
         rows = Query(stores).batches(QUERIES[name]).read_all().num_rows
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    return {"value": round(seconds, 3), "unit": "s", "peak_memory_mb": round(memory), "rows": rows}
+    return {
+        "value": round(seconds, 3),
+        "unit": "s",
+        "cpu_s": round(cpu, 3),
+        "peak_memory_mb": round(memory),
+        "rows": rows,
+    }
 
 
 def peers(folder: Path, scratch: Path) -> Iterator[tuple[str, float, str]]:
     """Yield the time of peers and of ours for the same question over the same trials, files warm."""
     from search.results import load
     from search.results.frontier import frontier
-    from search.results.points import COLUMNS, points
+    from search.results.points import drawable, points
 
     def ours() -> Any:
-        return frontier(points(load(folder).table("trials", [*COLUMNS, "stored_bytes"])))
+        return frontier(points(drawable(load(folder).stores)))
 
     trials = load(folder).trials
     yield "frontier_ours_small", timed(ours), "next lines, same trials"

@@ -84,7 +84,7 @@ class _Asked:
 
         self.results, self.on, self.by = results, on, by
         self.measures = points.check_measures(measures)
-        self.trials = results.table("trials", [*points.COLUMNS, *measures])
+        self.trials = points.drawable(results.stores, measures)
         self.points = points.points(self.trials, measures)
 
     def frontier(self) -> pa.Table:

@@ -25,7 +25,8 @@ Source: TypeAlias = "tuple[ResultStore, Part]"
 def shared_hashes(parts: Sequence[Part]) -> np.ndarray:
     """Return the hashes of the trials that have rows in more than one part."""
     listed = [part.footer.trial_hashes for part in parts]
-    together = np.sort(np.concatenate(listed)) if listed else np.empty(0, dtype="<u8")
+    # Each list is sorted already, which a stable sort makes use of.
+    together = np.sort(np.concatenate(listed), kind="stable") if listed else np.empty(0, dtype="<u8")
     return np.unique(together[1:][together[1:] == together[:-1]])
 
 

@@ -79,7 +79,8 @@ def groups(points: pa.Table, by: Sequence[str]) -> list[pa.Table]:
     for label in labels:
         codes = pc.rank(points[label].combine_chunks(), tiebreaker="dense").to_numpy()
         key = key * (codes.max(initial=0) + 1) + codes
-    return [points.filter(key == value) for value in np.unique(key)]
+    found = np.unique(key)
+    return [points] if len(found) == 1 else [points.filter(key == value) for value in found]
 
 
 def _one_frontier(points: pa.Table, measures: Sequence[str], on: str) -> pa.Table:

@@ -161,17 +161,28 @@ def read_footer(file: pa.NativeFile, name: TableName, part: PartName) -> Footer:
     return Footer(metadata, version)
 
 
-def decode(file: pa.NativeFile, name: TableName, footer: Footer, columns: Sequence[str]) -> pa.Table:
+def decode(
+    file: pa.NativeFile, name: TableName, footer: Footer, columns: Sequence[str], dictionary: Sequence[str] = ()
+) -> pa.Table:
     """Return columns of an open part in the current schema; those its writer did not know are null.
+
+    Args:
+        file: The part.
+        name: Its table.
+        footer: Its footer.
+        columns: The columns wanted.
+        dictionary: Columns of strings to return dictionary-encoded, which is fast where they have few values.
 
     Raises:
         DamagedPartError: If a page is not what was written.
     """
     known = set(footer.metadata.schema.to_arrow_schema().names)
     try:
-        reader = pq.ParquetFile(file, metadata=footer.metadata, page_checksum_verification=True)
+        reader = pq.ParquetFile(
+            file, metadata=footer.metadata, page_checksum_verification=True, read_dictionary=list(dictionary)
+        )
         table = reader.read([column for column in columns if column in known])
-        return conform(name, table, columns)
+        return conform(name, table, columns, dictionary)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedPartError(f"a page cannot be read: {error}") from error
 
@@ -198,9 +209,15 @@ def salvage(file: pa.NativeFile, name: TableName, footer: Footer) -> pa.Table:
     return pa.concat_tables(groups) if groups else reader.schema_arrow.empty_table().select(known)
 
 
-def conform(name: TableName, table: pa.Table, columns: Sequence[str]) -> pa.Table:
+def columns_schema(name: TableName, columns: Sequence[str], dictionary: Sequence[str] = ()) -> pa.Schema:
+    """Return the schema of some columns, those in ``dictionary`` dictionary-encoded."""
+    fields = [TABLES[name].field(column) for column in columns]
+    return pa.schema([f.with_type(pa.dictionary(pa.int32(), f.type)) if f.name in dictionary else f for f in fields])
+
+
+def conform(name: TableName, table: pa.Table, columns: Sequence[str], dictionary: Sequence[str] = ()) -> pa.Table:
     """Return the table with exactly ``columns``, in the current schema's types, absent ones null."""
-    schema = pa.schema([TABLES[name].field(column) for column in columns])
+    schema = columns_schema(name, columns, dictionary)
     arrays = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
         for field in schema

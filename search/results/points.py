@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from scipy.special import stdtrit
 
 from search.errors import UserError, unknown_name
+from search.results.schema import TABLES
+from search.results.store import ResultStore, read_all
 
 MEASURES = ("stored_bytes", "stored_parameters", "latency_ms", "flops")
 """What can be traded against accuracy: less is better."""
@@ -23,6 +25,8 @@ LABELS = ("experiment", "dataset", "model", "method")
 _DETAILS = ("trial_id", "number", "ratio", "lr", "finished_at")
 COLUMNS = ("status", *LABELS, *_DETAILS, *ACCURACIES)
 """Columns of trials that points are made of, beside the measures."""
+FEW_VALUES = ("status", *LABELS)
+"""Those with few different values: read them dictionary-encoded where there are many trials."""
 CONFIDENCE = 0.95
 _NEVER = np.iinfo(np.int64).min
 
@@ -39,6 +43,15 @@ def check_measures(measures: Sequence[str]) -> tuple[str, ...]:
     if not 1 <= len(set(measures)) == len(measures) <= 3:
         raise UserError(f"a frontier takes accuracy and one to three different measures, but got {', '.join(measures)}")
     return tuple(measures)
+
+
+def drawable(stores: Sequence[ResultStore], measures: Sequence[str] = ("stored_bytes",)) -> pa.Table:
+    """Return what :func:`points` needs of the trials of some experiments.
+
+    Raises:
+        UserError: If a measure is unknown, or a part was written by a later version.
+    """
+    return read_all(stores, "trials", [*COLUMNS, *check_measures(measures)], dictionary=FEW_VALUES)
 
 
 def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.Table:
@@ -59,20 +72,19 @@ def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.
         UserError: If a measure is unknown.
     """
     measures = check_measures(measures)
-    rows = trials.select([*COLUMNS, *measures]).filter(usable(trials, measures)).combine_chunks()
-    first, group = _groups(rows)
+    keep = np.flatnonzero(usable(trials, measures))
+    first, group = _groups(trials, keep)
     seeds = np.bincount(group, minlength=len(first))
-    found: dict[str, pa.Array] = {
-        name: rows[name].take(first) for name in (*LABELS, "trial_id", "number", "ratio", "lr")
-    }
+    named = trials.select([*LABELS, "trial_id", "number", "ratio", "lr"]).take(keep[first])
+    found = {name: named[name].cast(TABLES["trials"].field(name).type) for name in named.column_names}
     latest = np.full(len(first), _NEVER)
-    np.maximum.at(latest, group, pc.fill_null(rows["finished_at"].cast(pa.int64()), _NEVER).to_numpy())
-    found["finished_at"] = pa.array(latest, mask=latest == _NEVER).cast(rows["finished_at"].type)
+    np.maximum.at(latest, group, pc.fill_null(trials["finished_at"].cast(pa.int64()), _NEVER).to_numpy()[keep])
+    found["finished_at"] = pa.array(latest, mask=latest == _NEVER).cast(trials["finished_at"].type)
     found["seeds"] = pa.array(seeds)
     for accuracy in ACCURACIES:
-        found |= _interval(accuracy, _floats(rows[accuracy]), group, seeds)
+        found |= _interval(accuracy, _floats(trials[accuracy])[keep], group, seeds)
     for measure in measures:
-        found[measure] = pa.array(np.bincount(group, _floats(rows[measure]), len(first)) / seeds)
+        found[measure] = pa.array(np.bincount(group, _floats(trials[measure])[keep], len(first)) / seeds)
     return pa.table(found)
 
 
@@ -84,19 +96,29 @@ def usable(trials: pa.Table, measures: Sequence[str]) -> np.ndarray:
     return keep
 
 
-def _groups(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first row of each proposal and, for each row, its proposal's index."""
-    key = np.zeros(rows.num_rows, dtype=np.int64)
+def _groups(trials: pa.Table, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return, among the rows to keep, the first of each proposal and, for each row, its proposal's index."""
+    key = np.zeros(len(keep), dtype=np.int64)
     for label in LABELS:
-        codes = pc.dictionary_encode(rows[label].combine_chunks(), null_encoding="encode")
-        key = key * max(len(codes.dictionary), 1) + codes.indices.to_numpy(zero_copy_only=False)
+        codes = pc.dictionary_encode(trials[label], null_encoding="encode").combine_chunks()
+        key = key * max(len(codes.dictionary), 1) + codes.indices.to_numpy(zero_copy_only=False)[keep]
     # A trial without a proposal's number is a proposal of its own.
-    number = rows["number"]
-    numbers = pc.coalesce(number, pa.array(-1 - np.arange(rows.num_rows))).to_numpy()
+    own = pa.array(-1 - np.arange(trials.num_rows))
+    numbers = pc.coalesce(trials["number"], own).to_numpy()[keep]
     low = numbers.min(initial=0)
-    key = key * (numbers.max(initial=0) - low + 1) + (numbers - low)
-    _, first, group = np.unique(key, return_index=True, return_inverse=True)
-    return first, group
+    return _first_and_inverse(key * (numbers.max(initial=0) - low + 1) + (numbers - low))
+
+
+def _first_and_inverse(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what ``np.unique`` does, without sorting where the keys lie close together."""
+    span = int(key.max(initial=-1)) + 1
+    if span > 8 * len(key):
+        _, first, group = np.unique(key, return_index=True, return_inverse=True)
+        return first, group
+    at = np.full(span, -1)
+    at[key[::-1]] = np.arange(len(key))[::-1]  # of equal keys the first is written last
+    present = at >= 0
+    return at[present], (np.cumsum(present) - 1)[key]
 
 
 def _interval(name: str, values: np.ndarray, group: np.ndarray, seeds: np.ndarray) -> dict[str, pa.Array]:

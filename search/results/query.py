@@ -19,7 +19,7 @@ from search.errors import UserError
 from search.results.duplicates import Source, resolved
 from search.results.parts import DamagedPartError
 from search.results.schema import TABLES, TableName
-from search.results.store import Problem, ResultStore, read_all
+from search.results.store import Problem, ResultStore
 
 logger = logging.getLogger(__name__)
 
@@ -181,9 +181,9 @@ class Query:
 
 def _frontier(stores: Sequence[ResultStore]) -> pa.Table:
     from search.results.frontier import frontier
-    from search.results.points import COLUMNS, points
+    from search.results.points import drawable, points
 
-    all_points = points(read_all(stores, "trials", [*COLUMNS, "stored_bytes"]))
+    all_points = points(drawable(stores))
     overall = frontier(all_points)["trial_id"].combine_chunks()
     by_method = frontier(all_points, by=("method",))
     return by_method.append_column("overall", pc.is_in(by_method["trial_id"], overall))

@@ -23,6 +23,7 @@ from search.results.parts import (
     Footer,
     NewerSchemaError,
     PartName,
+    columns_schema,
     decode,
     encode,
     read_footer,
@@ -135,7 +136,9 @@ class ResultStore:
         with self.folder.open(entry.path) as file:
             return Part(entry.path, name, read_footer(file, table, name))
 
-    def read(self, table: TableName, columns: Sequence[str] | None = None) -> pa.Table:
+    def read(
+        self, table: TableName, columns: Sequence[str] | None = None, *, dictionary: Sequence[str] = ()
+    ) -> pa.Table:
         """Return a table, each key once: the row written first. Safe while others write and compact.
 
         Damaged parts are left out, duplicates dropped; both are logged as warnings.
@@ -143,6 +146,7 @@ class ResultStore:
         Args:
             table: trials, epochs or proposals.
             columns: The columns wanted, in this order; None for all.
+            dictionary: Columns of strings to return dictionary-encoded, which is fast where they have few values.
 
         Raises:
             UserError: If a part was written by a later version.
@@ -152,7 +156,7 @@ class ResultStore:
         unknown = set(wanted) - set(TABLES[table].names)
         if unknown:
             raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}")
-        rows, problems = self._retry(lambda: self._read(table, wanted))
+        rows, problems = self._retry(lambda: self._read(table, wanted, dictionary))
         self.warn(problems)
         return rows
 
@@ -163,15 +167,14 @@ class ResultStore:
                 self._warned.add(problem.path)
                 logger.warning("%s/%s is left out: %s", self.folder, problem.path, problem.what)
 
-    def _read(self, table: TableName, columns: list[str]) -> tuple[pa.Table, list[Problem]]:
+    def _read(self, table: TableName, columns: list[str], dictionary: Sequence[str]) -> tuple[pa.Table, list[Problem]]:
         snapshot = self._snapshot(table)
         shared = len(shared_hashes(snapshot.parts)) > 0
         read = columns + [key for key in KEYS[table] if shared and key not in columns]
-        empty = pa.schema([TABLES[table].field(column) for column in read]).empty_table()
-        found, problems = [empty], list(snapshot.problems)
+        found, problems = [columns_schema(table, read, dictionary).empty_table()], list(snapshot.problems)
         for part in snapshot.parts:
             try:
-                found.append(self.read_part(table, part, read))
+                found.append(self.read_part(table, part, read, dictionary))
             except DamagedPartError as error:
                 problems.append(Problem(part.path, str(error)))
         rows = pa.concat_tables(found)
@@ -183,7 +186,9 @@ class ResultStore:
             rows = unique.select(columns)
         return rows, problems
 
-    def read_part(self, table: TableName, part: Part, columns: Sequence[str]) -> pa.Table:
+    def read_part(
+        self, table: TableName, part: Part, columns: Sequence[str], dictionary: Sequence[str] = ()
+    ) -> pa.Table:
         """Return columns of one part.
 
         Raises:
@@ -191,7 +196,7 @@ class ResultStore:
             FileNotFoundError: If a compaction has deleted it meanwhile.
         """
         with self.folder.open(part.path) as file:
-            return decode(file, table, part.footer, columns)
+            return decode(file, table, part.footer, columns, dictionary)
 
     def compact(self, table: TableName) -> int:
         """Merge small parts until none are worth merging; call it after flushes. Returns how many parts it replaced.
@@ -252,14 +257,20 @@ class ResultStore:
         return read()
 
 
-def read_all(stores: Sequence[ResultStore], table: TableName, columns: Sequence[str] | None = None) -> pa.Table:
+def read_all(
+    stores: Sequence[ResultStore],
+    table: TableName,
+    columns: Sequence[str] | None = None,
+    *,
+    dictionary: Sequence[str] = (),
+) -> pa.Table:
     """Return a table over several experiments, each key once. See :meth:`ResultStore.read`."""
     if len(stores) == 1:
-        return stores[0].read(table, columns)
+        return stores[0].read(table, columns, dictionary=dictionary)
     wanted = TABLES[table].names if columns is None else list(columns)
     read = list(dict.fromkeys([*wanted, *KEYS[table]]))
-    empty = pa.schema([TABLES[table].field(column) for column in read]).empty_table()
-    rows = pa.concat_tables([empty, *(store.read(table, read) for store in stores)])
+    empty = columns_schema(table, read, dictionary).empty_table()
+    rows = pa.concat_tables([empty, *(store.read(table, read, dictionary=dictionary) for store in stores)])
     unique = unique_rows(table, rows)
     if unique.num_rows < rows.num_rows:
         extra = rows.num_rows - unique.num_rows
