@@ -13,7 +13,7 @@ from search.errors import UserError
 from search.report.facts import Front, Method, Point
 from search.report.palette import looks
 from search.report.reproduce import shell_name
-from search.report.text import plural, visible
+from search.report.text import finite, plural, visible
 from search.results import Results
 from search.results.frontier import frontier
 from search.results.points import COLUMNS, points
@@ -146,9 +146,9 @@ def _details(
                 accuracy_val=row["accuracy_val"],
                 stored_bytes=row["stored_bytes"],
                 stored_parameters=row["stored_parameters"],
-                ratio=row["ratio"],
-                lr=row["lr"],
-                weight_decay=first.get("weight_decay"),
+                ratio=finite(row["ratio"]),
+                lr=finite(row["lr"]),
+                weight_decay=finite(first.get("weight_decay")),
                 budgets={visible(pattern): kept for pattern, kept in (first.get("budgets") or {}).items()},
                 tied=row["trial_id"] in tied,
             )

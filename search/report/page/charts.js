@@ -149,9 +149,10 @@ chart("history", "Hypervolume over trials", (c, width) => {
 chart("curves", "Validation accuracy over epochs", (c, width) => {
   const height = Math.round(Math.min(Math.max(width * 0.5, 280), 420));
   const all = data.curves.flatMap((s) => s.epochs.map((e, i) => [e, s.accuracy[i]]));
-  const x = axis(all.map((p) => p[0]), { pad: 0.02 });
+  const range = axis(all.map((p) => p[0]), { pad: 0.02 });
+  const x = { ...range, ticks: (count) => range.ticks(count).filter(Number.isInteger) };
   const y = axis(all.map((p) => p[1]), { grow: 0.6 });
-  const f = c.frame(width, height, x, y, { xLabel: "Epoch", yLabel: "Validation accuracy", xFormat: (v) => (Number.isInteger(v) ? v : ""), yFormat: (v) => percent(v, 0) });
+  const f = c.frame(width, height, x, y, { xLabel: "Epoch", yLabel: "Validation accuracy", xFormat: short, yFormat: (v) => percent(v, 0) });
   for (const curve of data.curves.filter((s) => shown(s.method))) {
     const look = data.methods[curve.method];
     const at = curve.epochs.map((e, i) => [f.px(e), f.py(curve.accuracy[i])]);

@@ -116,7 +116,7 @@ def demo_rows(
         for repeat in range(repeats):
             slot = int(np.argmin(np.array([t.timestamp() for t in clock])))
             status = "finished" if proposal < 1 else str(rng.choice(["finished"] * 30 + ["pruned"] * 5 + ["failed"]))
-            ran = epochs if status == "finished" else int(rng.integers(1, epochs // 2))
+            ran = epochs if status == "finished" else int(rng.integers(1, max(epochs // 2, 2)))
             accuracy = float(np.clip(drawn_accuracy + rng.normal(0, 0.0025), 0.1, 0.99))
             train_s = ran * float(rng.uniform(5.5, 6.5))
             setup_s = float(rng.uniform(2, 4)) + (20.0 if drawn["method"] == "synflow" else 0.0)

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.report import Facts, gather
+from tests.search.report.demo import write_demo
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demo(tmp_path_factory.mktemp("demo") / "experiment", 60, epochs=8)
+
+
+@pytest.fixture(scope="session")
+def facts(demo_folder: Path) -> Facts:
+    """The facts of the demonstration experiment; tests must not change them."""
+    return gather([demo_folder])
