@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from search.config import TrialConfig, derive_seed
-from search.proposing.proposer import ExhaustedError, Past, Proposer
+from search.proposing import ExhaustedError, Past, Proposer
 from search.space import Suggestion
 from search.spec import Spec
 from search.spec.fields import Scalar
@@ -71,6 +71,7 @@ class Ledger:
         proposer: Proposes configurations.
         journal: Rows of the proposals table: what was proposed before.
         finished: Rows of the trials table: what ended before.
+        earlier: Proposals of other experiments to learn from.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class Ledger:
         *,
         journal: Iterable[Mapping[str, Any]] = (),
         finished: Iterable[Mapping[str, Any]] = (),
+        earlier: Iterable[Past] = (),
     ) -> None:
+        proposer.restore(earlier)
         self._spec = spec
         self._proposer = proposer
         self._proposals: dict[int, _Proposal] = {}
@@ -114,7 +117,7 @@ class Ledger:
         proposal = self._proposals[run.number]
         proposal.rows.append(row)
         if proposal.complete:
-            past = outcome(run.number, run.params, proposal.rows, self._spec)
+            past = outcome(run.params, proposal.rows, self._spec, number=run.number)
             self._proposer.tell(
                 run.number,
                 status=past.status,
@@ -150,7 +153,8 @@ class Ledger:
             known = by_number.setdefault(run.number, [])
             if run.repeat not in {other.repeat for other in known}:
                 known.append(run)
-        history = []
+        ended: list[tuple[Any, Past]] = []
+        running: list[Past] = []
         for number, runs in sorted(by_number.items()):
             proposal = self._proposals[number] = _Proposal(self._spec.repeats)
             for run in sorted(runs, key=lambda r: r.repeat):
@@ -159,10 +163,11 @@ class Ledger:
                 else:
                     self._waiting.append(run)
             if proposal.complete:
-                history.append(outcome(number, runs[0].params, proposal.rows, self._spec))
+                moment = max(row["finished_at"] for row in proposal.rows)
+                ended.append((moment, outcome(runs[0].params, proposal.rows, self._spec, number=number)))
             else:
-                history.append(Past(runs[0].params, "running", number))
-        self._proposer.restore(history)
+                running.append(Past(runs[0].params, "running", number))
+        self._proposer.restore([past for _, past in sorted(ended, key=lambda pair: pair[0])] + running)
         self.recorded = self.handed_out = sum(len(p.rows) for p in self._proposals.values())
 
     def _watch_failures(self, row: Mapping[str, Any]) -> None:
@@ -190,7 +195,9 @@ def configure(spec: Spec, suggestion: Suggestion, number: int, repeat: int) -> T
     )
 
 
-def outcome(number: int, params: Mapping[str, Scalar], rows: Sequence[Mapping[str, Any]], spec: Spec) -> Past:
+def outcome(
+    params: Mapping[str, Scalar], rows: Sequence[Mapping[str, Any]], spec: Spec, *, number: int | None = None
+) -> Past:
     """Return what the sampler learns from a proposal's rows: the means over the repeats that did not fail."""
     good = [row for row in rows if row["status"] != "failed" and _finite(row["accuracy_val"])]
     if not good:

@@ -15,6 +15,7 @@ from search.driver.lease import Lease
 from search.driver.ledger import Ledger
 from search.driver.prepare import Prepared, prepare
 from search.driver.progress import Progress
+from search.driver.warm import earlier_proposals
 from search.errors import UserError
 from search.proposing import Proposer
 from search.results.store import ResultStore
@@ -112,7 +113,7 @@ def _ledger(
         startup_trials=spec.search.startup_trials,
         enqueue_known=spec.search.enqueue_known,
     )
-    return Ledger(spec, proposer, journal=journal, finished=finished)
+    return Ledger(spec, proposer, journal=journal, finished=finished, earlier=earlier_proposals(spec))
 
 
 def _shares(progress: Progress, starting: float, wall: float) -> dict[str, float]:

@@ -1,0 +1,64 @@
+import pytest
+import yaml
+
+from search.driver.experiment import SPEC, create_or_open, open_experiment
+from search.errors import UserError
+from search.results.folder import Folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(str(tmp_path / "run"))
+
+
+def test_the_spec_is_stored_with_versions_and_read_back(folder, make_spec):
+    made, existed = create_or_open(folder, make_spec())
+    assert not existed
+    found = open_experiment(folder)
+    assert found.spec == made.spec
+    assert found.spec.model_copy(update={"provenance": None}) == make_spec()
+    assert {"torch", "ray", "optuna"} <= found.spec.provenance.versions.keys()
+
+
+def test_the_same_spec_again_goes_on(folder, make_spec):
+    made, _ = create_or_open(folder, make_spec())
+    again, existed = create_or_open(folder, make_spec())
+    assert existed
+    assert again.spec.provenance == made.spec.provenance
+
+
+def test_what_does_not_change_what_was_trained_may_change(folder, make_spec):
+    create_or_open(folder, make_spec())
+    changed, _ = create_or_open(folder, make_spec(trials=60, failures={"retries": 0}, disk_budget="1GB"))
+    assert changed.spec.trials == 60
+    assert open_experiment(folder).spec.trials == 60
+    assert open_experiment(folder, ["trials=80"]).spec.trials == 80
+
+
+def test_another_experiment_is_refused_with_both_values_and_stays_as_it_was(folder, make_spec):
+    create_or_open(folder, make_spec())
+    before = folder.read(SPEC)
+    with pytest.raises(UserError, match=r"another experiment \(train\.epochs was 2, now 3\)"):
+        create_or_open(folder, make_spec(train={"epochs": 3, "batch_size": 16}))
+    assert folder.read(SPEC) == before
+
+
+def test_a_folder_with_other_things_in_it_is_refused(folder, make_spec):
+    folder.write_whole("thesis.tex", b"x")
+    with pytest.raises(UserError, match=r"holds 'thesis\.tex' but no spec\.yaml"):
+        create_or_open(folder, make_spec())
+    assert [entry.path for entry in folder.list()] == ["thesis.tex"]
+
+
+def test_a_folder_that_is_no_experiment_cannot_be_resumed(folder):
+    with pytest.raises(UserError, match=r"no experiment is here \(spec\.yaml is missing\)"):
+        open_experiment(folder)
+
+
+def test_tables_of_a_newer_version_are_refused(folder, make_spec):
+    create_or_open(folder, make_spec())
+    content = yaml.safe_load(folder.read(SPEC))
+    content["provenance"]["schema_version"] = 999
+    folder.write_whole(SPEC, yaml.safe_dump(content).encode())
+    with pytest.raises(UserError, match="tables of version 999"):
+        open_experiment(folder)

@@ -1,0 +1,86 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from search.driver.lease import PATH, Lease, lives_here, read_lease
+from search.errors import UserError
+from search.results.folder import Folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(str(tmp_path))
+
+
+def test_a_second_driver_is_refused_with_host_process_and_age(folder):
+    with Lease(folder, beat_s=0.05):
+        told = rf"host {socket.gethostname()}, process {os.getpid()}, since \d{{4}}-"
+        with pytest.raises(UserError, match=told), Lease(folder, beat_s=0.05):
+            pass
+
+
+def test_a_lease_ends_with_its_driver(folder):
+    with Lease(folder, beat_s=0.05):
+        assert read_lease(folder) is not None
+    assert not folder.exists(PATH)
+    with Lease(folder, beat_s=0.05):
+        pass
+
+
+def test_the_lease_of_a_killed_process_is_taken_over_at_once(folder):
+    code = (
+        "import sys,time; from search.driver.lease import Lease; from search.results.folder import Folder\n"
+        "with Lease(Folder(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, folder.uri], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    assert lives_here(read_lease(folder))
+    process.kill()
+    process.wait()
+    assert lives_here(read_lease(folder)) is False
+    began = time.monotonic()
+    with Lease(folder):
+        assert time.monotonic() - began < 2
+
+
+def elsewhere(beat: int) -> bytes:
+    content = {"token": "t", "host": "elsewhere", "pid": 1, "process_started": "1", "since": "s", "beat": beat}
+    return json.dumps(content).encode()
+
+
+def test_a_driver_on_another_machine_lives_while_its_heart_beats(folder, monkeypatch):
+    folder.write_whole(PATH, elsewhere(1))
+    monkeypatch.setattr(time, "sleep", lambda seconds: folder.write_whole(PATH, elsewhere(2)))
+    with pytest.raises(UserError, match="host elsewhere, process 1"), Lease(folder, beat_s=0.05):
+        pass
+
+
+def test_a_driver_on_another_machine_whose_heart_stands_still_is_dead(folder):
+    folder.write_whole(PATH, elsewhere(1))
+    with Lease(folder, beat_s=0.02):
+        assert read_lease(folder)["host"] == socket.gethostname()
+
+
+def test_the_heart_beats_and_a_loss_is_noticed(folder):
+    with Lease(folder, beat_s=0.02) as lease:
+        before = read_lease(folder)["beat"]
+        time.sleep(0.3)
+        assert read_lease(folder)["beat"] > before
+        for _ in range(100):  # A beat may fall between: the other driver's own beats come again as well.
+            folder.write_whole(PATH, elsewhere(1))
+            if lease.lost.wait(0.05):
+                break
+        assert lease.lost.is_set()
+    assert read_lease(folder)["host"] == "elsewhere"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": "x"}'])
+def test_a_damaged_lease_holds_nobody(folder, content):
+    folder.write_whole(PATH, content)
+    with Lease(folder, beat_s=0.05):
+        pass

@@ -1,0 +1,135 @@
+import random
+
+import pytest
+
+from search.driver.ledger import Ledger, outcome, violations
+
+
+def drain(ledger, end_of, *, most=10_000):
+    """Run trials in order until there is no other; return the rows."""
+    rows = []
+    while len(rows) < most and (run := ledger.next()) is not None:
+        row = end_of(run, accuracy=0.5 + 0.001 * len(rows))
+        ledger.record(run, row)
+        rows.append(row)
+    return rows
+
+
+def test_the_budget_of_trials_is_met_exactly(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=7)
+    ledger = Ledger(spec, make_proposer(spec))
+    rows = drain(ledger, end_of)
+    assert len(rows) == 7
+    assert ledger.complete
+    assert len({row["trial_id"] for row in rows}) == 7
+
+
+def test_repeats_share_all_but_the_seed_and_the_sampler_hears_their_mean(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=6, repeats=3)
+    proposer = make_proposer(spec)
+    told = []
+    proposer.tell = lambda number, **values: told.append((number, values["accuracy"]))
+    ledger = Ledger(spec, proposer)
+    accuracies = [0.1, 0.2, 0.3, 0.4, 0.5, 0.9]
+    rows = []
+    for accuracy in accuracies:
+        run = ledger.next()
+        rows.append(end_of(run, accuracy=accuracy))
+        ledger.record(run, rows[-1])
+    assert [row["number"] for row in rows] == [0, 0, 0, 1, 1, 1]
+    assert [row["repeat"] for row in rows] == [0, 1, 2, 0, 1, 2]
+    assert len({row["seed"] for row in rows}) == 6
+    assert len({row["params_json"] for row in rows[:3]}) == 1
+    assert told == [(0, pytest.approx(0.2)), (1, pytest.approx(0.6))]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_search_killed_at_any_moment_any_number_of_times_loses_and_doubles_nothing(
+    seed, make_spec, make_proposer, end_of
+):
+    rng = random.Random(seed)
+    spec = make_spec(trials=30, repeats=2)
+    journal, finished = [], []
+    for _ in range(60):
+        ledger = Ledger(spec, make_proposer(spec), journal=journal, finished=finished)
+        if ledger.complete:
+            break
+        running = []
+        for _ in range(rng.randrange(1, 12)):
+            if len(running) < 3 and (run := ledger.next()) is not None:
+                running.append(run)
+            # The journal is written now and then, in order.
+            if rng.random() < 0.5:
+                journal += [run.journal_row("test") for run in ledger.new_runs]
+                ledger.new_runs.clear()
+            if running and rng.random() < 0.7:
+                run = running.pop(rng.randrange(len(running)))
+                row = end_of(run)
+                ledger.record(run, row)
+                journal += [new.journal_row("test") for new in ledger.new_runs]
+                ledger.new_runs.clear()
+                finished.append(row)
+    assert ledger.complete
+    assert len(finished) == 30
+    assert len({row["trial_id"] for row in finished}) == 30
+    assert sorted((row["number"], row["repeat"]) for row in finished) == [(n, r) for n in range(15) for r in range(2)]
+
+
+def test_what_was_in_flight_is_run_again_first_with_its_own_configuration(make_spec, make_proposer, end_of):
+    spec = make_spec()
+    first = Ledger(spec, make_proposer(spec))
+    runs = [first.next() for _ in range(4)]
+    journal = [run.journal_row("test") for run in runs]
+    second = Ledger(spec, make_proposer(spec), journal=journal, finished=[end_of(runs[1])])
+    again = [second.next() for _ in range(3)]
+    assert [run.config for run in again] == [runs[0].config, runs[2].config, runs[3].config]
+    assert second.next().number == 4
+
+
+def test_more_trials_can_be_asked_for_later(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=4)
+    rows = drain(Ledger(spec, make_proposer(spec)), end_of)
+    more = make_spec(trials=9)
+    ledger = Ledger(more, make_proposer(more), finished=rows)
+    assert not ledger.complete
+    assert [row["number"] for row in drain(ledger, end_of)] == [4, 5, 6, 7, 8]
+
+
+def test_the_same_failure_again_and_again_stops_the_search(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=50, failures={"stop_after": 4})
+    ledger = Ledger(spec, make_proposer(spec))
+    for reason in ["a", "a", "a", "b", "c", "c", "c"]:
+        run = ledger.next()
+        ledger.record(run, end_of(run, status="failed", error=reason))
+    assert ledger.stop_reason is None
+    run = ledger.next()
+    ledger.record(run, end_of(run, status="failed", error="c"))
+    assert ledger.stop_reason == "4 trials in a row failed: c"
+    assert ledger.next() is None
+    assert not ledger.complete
+
+
+def test_a_space_that_is_used_up_stops_the_search(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=10, space={"methods": ["rand"], "ratio": {"choices": [2, 4, 8]}, "lr": 0.1})
+    spec = spec.model_copy(update={"space": spec.space.model_copy(update={"budgets": "global"})})
+    ledger = Ledger(spec, make_proposer(spec))
+    assert len(drain(ledger, end_of)) == 3
+    assert "3 configurations of the space were proposed" in ledger.stop_reason
+
+
+def test_a_failed_repeat_does_not_drag_the_mean_down(make_spec, make_proposer, end_of):
+    spec = make_spec(repeats=2)
+    ledger = Ledger(spec, make_proposer(spec))
+    runs = [ledger.next(), ledger.next()]
+    rows = [end_of(runs[0], accuracy=0.8), end_of(runs[1], status="failed", error="x")]
+    past = outcome(runs[0].params, rows, spec, number=0)
+    assert (past.status, past.accuracy, past.memory) == ("finished", 0.8, 1000)
+    assert outcome(runs[0].params, rows[1:], spec, number=0).status == "failed"
+    nan = end_of(runs[0], accuracy=float("nan"))
+    assert outcome(runs[0].params, [nan], spec, number=0).status == "failed"
+
+
+def test_constraints_are_negative_where_they_are_met(make_spec, make_proposer, end_of):
+    spec = make_spec(objectives={"max_bytes": 2000, "min_accuracy": 0.8, "max_latency_ms": 0.5})
+    row = end_of(Ledger(spec, make_proposer(spec)).next(), accuracy=0.4)
+    assert violations(row, spec) == pytest.approx([-0.5, 0.5, 1.0])

@@ -1,0 +1,42 @@
+from search.driver.progress import Progress
+
+
+def row(trial_id, accuracy, size, status="finished", **more):
+    return {
+        "trial_id": trial_id,
+        "status": status,
+        "method": "rps",
+        "accuracy_val": accuracy,
+        "stored_bytes": size,
+        "error": None,
+        **more,
+    }
+
+
+def test_counts_the_best_of_each_decade_and_the_frontier():
+    progress = Progress("x", 10, "stored_bytes", 5)
+    for number, (accuracy, size) in enumerate([(0.5, 150), (0.6, 900), (0.55, 950), (0.7, 2000), (0.65, 800)]):
+        progress.ended_row(row(str(number), accuracy, size))
+    assert progress.best == {2: (0.65, "rps"), 3: (0.7, "rps")}
+    assert progress.frontier == [(150, 0.5, "rps"), (800, 0.65, "rps"), (2000, 0.7, "rps")]
+    assert progress.ended == 5
+
+
+def test_failed_and_pruned_trials_are_on_no_frontier():
+    progress = Progress("x", 10, "stored_bytes", 5)
+    progress.ended_row(row("a", None, None, status="failed", error="why"))
+    progress.ended_row(row("b", 0.9, 10, status="pruned"))
+    assert progress.frontier == []
+    assert progress.counts == {"finished": 0, "pruned": 1, "failed": 1}
+    assert progress.last_failure == "why"
+
+
+def test_time_left_counts_from_the_first_start_not_from_the_launch():
+    progress = Progress("x", 4, "stored_bytes", 5)
+    progress.recall([row("old", 0.5, 10)])
+    assert progress.seconds_left is None
+    progress.started("a")
+    progress.first_start -= 10
+    progress.ended_row(row("a", 0.5, 10, train_seconds=3.0))
+    assert 19 < progress.seconds_left < 21
+    assert progress.seconds["training"] == 3.0

@@ -1,0 +1,133 @@
+from types import SimpleNamespace
+
+import pytest
+
+from search.driver.actor import from_json, running_path, timeout_path, to_json
+from search.driver.keeper import ModelKeeper
+from search.driver.ledger import Ledger
+from search.driver.progress import Progress
+from search.driver.recorder import Recorder
+from search.driver.searcher import LedgerSearcher
+from search.results.folder import Folder
+from search.results.store import ResultStore
+
+
+@pytest.fixture
+def world(tmp_path, make_spec, make_proposer):
+    """A recorder with all that it speaks to, and no Ray."""
+    spec = make_spec(trials=4)
+    folder = Folder(str(tmp_path))
+    store = ResultStore(folder)
+    ledger = Ledger(spec, make_proposer(spec))
+    searcher = LedgerSearcher(ledger, 2)
+    progress = Progress("test", spec.trials, "stored_bytes", 2)
+    recorder = Recorder(
+        "test",
+        store,
+        ledger,
+        searcher,
+        ModelKeeper(folder, "stored_bytes"),
+        progress,
+        known_epochs={},
+        watch=lambda progress: None,
+        stop_when=lambda: None,
+    )
+    return SimpleNamespace(
+        recorder=recorder, store=store, ledger=ledger, searcher=searcher, progress=progress, folder=folder
+    )
+
+
+def start(world, name):
+    assert world.searcher.suggest(name)["trial"]
+    trial = SimpleNamespace(trial_id=name, get_pickled_error=lambda: RuntimeError("the node\nvanished"))
+    world.recorder.on_trial_start(0, [], trial)
+    return trial
+
+
+def report(world, trial, epochs, row=None):
+    result = {"epoch_rows": [to_json({"epoch": e, "loss": 1.0, "accuracy_val": 0.5}) for e in epochs]}
+    result["partial_row"] = to_json(
+        {"trial_id": "x", "accuracy_val": 0.5, "stored_bytes": 10, "epochs_run": epochs[-1]}
+    )
+    if row is not None:
+        result["trial_row"] = to_json(row)
+    world.recorder.on_trial_result(0, [], trial, result)
+
+
+def test_a_finished_trial_is_in_the_tables_once_with_each_epoch_once(world, end_of):
+    trial = start(world, "t0")
+    run = world.searcher.runs["t0"]
+    trial_id = run.config.trial_id
+    world.folder.write_whole(running_path(trial_id), b"checkpoint")
+    report(world, trial, [1])
+    report(world, trial, [1, 2], end_of(run))  # It went on from a checkpoint and tells epoch 1 again.
+    world.recorder.on_trial_complete(0, [], trial)
+    world.recorder.flush(last=True)
+    trials, epochs = world.store.read("trials").to_pylist(), world.store.read("epochs").to_pylist()
+    assert [row["trial_id"] for row in trials] == [trial_id]
+    assert [(row["trial_id"], row["epoch"]) for row in epochs] == [(trial_id, 1), (trial_id, 2)]
+    assert world.store.read("proposals").num_rows == 1
+    assert not world.folder.exists(running_path(trial_id))
+    assert world.progress.counts["finished"] == 1
+
+
+def test_a_trial_that_the_scheduler_stopped_is_a_pruned_row(world):
+    trial = start(world, "t0")
+    report(world, trial, [1])
+    world.recorder.on_trial_complete(0, [], trial)
+    world.recorder.flush(last=True)
+    (row,) = world.store.read("trials").to_pylist()
+    assert (row["status"], row["accuracy"], row["accuracy_val"], row["epochs_run"]) == ("pruned", None, 0.5, 1)
+
+
+def test_a_trial_whose_process_died_too_often_is_a_failed_row_with_its_reason(world):
+    trial = start(world, "t0")
+    world.recorder.on_trial_start(0, [], trial)
+    world.recorder.on_trial_error(0, [], trial)
+    world.recorder.flush(last=True)
+    (row,) = world.store.read("trials").to_pylist()
+    assert row["status"] == "failed"
+    assert row["error"] == "its process died: the node vanished"
+    assert row["attempts"] == 2
+
+
+def test_a_trial_that_ran_out_of_time_says_so(world):
+    trial = start(world, "t0")
+    trial_id = world.searcher.runs["t0"].config.trial_id
+    world.folder.write_whole(timeout_path(trial_id), b"")
+    world.recorder.on_trial_error(0, [], trial)
+    world.recorder.flush(last=True)
+    assert world.store.read("trials").to_pylist()[0]["error"] == "it ran longer than failures.time_limit_s"
+    assert not world.folder.exists(timeout_path(trial_id))
+
+
+def test_a_full_disk_stops_the_search_and_nothing_is_lost(world, end_of, monkeypatch):
+    trial = start(world, "t0")
+    run = world.searcher.runs["t0"]
+    world.folder.write_whole(running_path(run.config.trial_id), b"checkpoint")
+    report(world, trial, [1], end_of(run))
+    with monkeypatch.context() as broken:
+
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        broken.setattr(world.store, "append", full)
+        world.recorder.flush()
+    assert "No space left on device" in world.progress.trouble
+    assert world.searcher.suggest("t1") == "FINISHED"
+    assert world.folder.exists(running_path(run.config.trial_id)), "until its row is written, the checkpoint stays"
+    world.recorder.flush(last=True)
+    assert world.store.read("trials").num_rows == 1
+
+
+def test_no_more_runs_are_handed_out_than_may_run_at_once(world, end_of):
+    first, _ = start(world, "t0"), start(world, "t1")
+    assert world.searcher.suggest("t2") is None
+    report(world, first, [1], end_of(world.searcher.runs["t0"]))
+    assert isinstance(world.searcher.suggest("t2"), dict)
+
+
+def test_rows_survive_the_way_through_tune(end_of, world):
+    start(world, "t0")
+    row = end_of(world.searcher.runs["t0"])
+    assert from_json(to_json(row)) == row
