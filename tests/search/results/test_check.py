@@ -1,0 +1,123 @@
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from search.results import Folder, ResultStore
+from search.results.check import check
+from search.spec import named_specs
+
+
+@pytest.fixture
+def sound(store: ResultStore, trial) -> ResultStore:
+    store.folder.write_whole("spec.yaml", named_specs()["quickstart"].encode())
+    store.folder.write_whole("results/meta.json", b"{}")
+    rows = [trial(number) for number in range(6)]
+    shared = ("trial_id", "experiment", "number", "repeat", "seed", "params_json", "config_json")
+    store.append("proposals", [{name: row[name] for name in shared} | {"origin": "sampler"} for row in rows])
+    store.append("trials", rows[:3])
+    store.append("trials", rows[3:])
+    return store
+
+
+def repaired(store: ResultStore) -> list[str]:
+    """Repair until nothing is left to repair; return what is still wrong."""
+    for _ in range(5):
+        repairs = [finding.repair for finding in check(store.folder) if finding.repair]
+        for repair in repairs:
+            repair()
+        if not repairs:
+            break
+    return [finding.what for finding in check(store.folder)]
+
+
+def flip(store: ResultStore, path: str, at: int) -> None:
+    file = Path(store.folder.uri) / path
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
+def test_a_sound_folder_has_no_findings(sound: ResultStore) -> None:
+    assert check(sound.folder) == []
+
+
+def test_a_damaged_column_loses_its_values_and_nothing_else(sound: ResultStore, trial) -> None:
+    path = sound.append("trials", [trial(100 + number) for number in range(3)])
+    proposals = [{"trial_id": trial(100 + number)["trial_id"], "experiment": "e"} for number in range(3)]
+    sound.append("proposals", proposals)
+    names = sound.read("trials").column_names
+    column = pq.read_metadata(Path(sound.folder.uri) / path).row_group(0).column(names.index("method"))
+    flip(sound, path, (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 3)
+    (finding,) = [f for f in check(sound.folder) if f.path == path]
+    assert "a page cannot be read" in finding.what
+    assert "write the 3 rows that can be read anew" in finding.remedy
+    assert repaired(sound) == []
+    rows = sound.read("trials").to_pylist()
+    assert [row["number"] for row in rows] == [0, 1, 2, 3, 4, 5, 100, 101, 102]
+    assert [row["method"] for row in rows] == ["rps"] * 6 + [None] * 3
+    assert [row["accuracy"] for row in rows][6:] == [0.6, 0.601, 0.602]
+    assert sound.folder.exists(path.replace("results/", "results/quarantine/"))
+
+
+def test_lost_and_foreign_files_go_to_the_quarantine(sound: ResultStore, caplog: pytest.LogCaptureFixture) -> None:
+    lost = sound.folder.list("results/trials")[1].path
+    sound.folder.write_whole(lost, b"")
+    sound.folder.write_whole("results/epochs/notes.parquet", b"mine")
+    found = {finding.path: finding for finding in check(sound.folder)}
+    assert set(found) == {lost, "results/epochs/notes.parquet"}
+    assert found[lost].what == "readers leave it out: it is empty"
+    assert found[lost].remedy == "move it to the quarantine"
+    assert repaired(sound) == []
+    caplog.clear()
+    assert sound.read("trials", ["number"])["number"].to_pylist() == [0, 1, 2]
+    assert not caplog.records
+    assert sound.folder.read("results/quarantine/epochs/notes.parquet") == b"mine"
+
+
+def test_a_lost_journal_is_rebuilt_from_the_trials(sound: ResultStore) -> None:
+    for entry in sound.folder.list("results/proposals"):
+        sound.folder.delete(entry.path)
+    (finding,) = check(sound.folder)
+    assert finding.what.startswith("6 trials are missing")
+    assert repaired(sound) == []
+    row = sound.read("proposals").to_pylist()[2]
+    assert (row["number"], row["config_json"], row["origin"]) == (2, '{"method": "rps"}', None)
+
+
+def test_duplicates_are_reported_and_merged_away(sound: ResultStore, trial) -> None:
+    sound.append("trials", [trial(1, lr=7.0), trial(2, lr=7.0)])
+    (finding,) = check(sound.folder)
+    assert finding.harmless
+    assert finding.what == "rows that were written twice: 2 (trials 000000000001, 000000000002); they count once"
+    assert repaired(sound) == []
+    assert sound.read("trials", ["lr"])["lr"].to_pylist() == [0.1] * 6
+    assert len(sound.folder.list("results/trials")) == 1
+
+
+def test_leftovers_of_crashes_are_tidied(sound: ResultStore, trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    (Path(sound.folder.uri) / "results/trials/.x.tmp").write_bytes(b"")
+    parts = sound.snapshot("trials").parts
+    monkeypatch.setattr(Folder, "delete", lambda self, path: None)
+    sound.merge("trials", parts)
+    monkeypatch.undo()
+    assert [finding.remedy for finding in check(sound.folder)] == ["delete it", "delete them"]
+    assert repaired(sound) == []
+    assert len(sound.folder.list("results/trials")) == 1
+    assert sound.read("trials").num_rows == 6
+
+
+def test_what_cannot_be_repaired_is_told(sound: ResultStore, trial) -> None:
+    sound.folder.delete("spec.yaml")
+    sound.folder.write_whole("results/meta.json", b"{")
+    rows = [trial(0, accuracy=float("nan"))]
+    broken = ResultStore(sound.folder)
+    for entry in sound.folder.list("results/trials"):
+        sound.folder.delete(entry.path)
+    broken.append("trials", rows)
+    assert repaired(sound) == [
+        "it is missing: the search cannot be resumed, its tables can be read",
+        "1 finished trials have no finite accuracy (trials 000000000000); frontiers leave them out",
+    ]
+    sound.folder.write_whole("spec.yaml", b"trials: many")
+    assert "it cannot be read: spec.yaml: trials" in check(sound.folder)[0].what
