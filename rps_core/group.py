@@ -15,9 +15,7 @@ from torch import Tensor
 
 from rps_core.gradient_scaling import gradient_scaler
 from rps_core.kernels import Kernel, Layer, make_kernel
-from rps_core.mappings import Block, SlotMapping, mapping_class
-
-_COUNT_AT_ONCE = 1 << 20
+from rps_core.mappings import Block, SlotMapping, mapping_class, slot_uses
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,10 @@ class Group:
         scale_sum, square_sum = np.zeros(self.slots), np.zeros(self.slots)
         for layer in self.layers:
             for start, stop in _counted(layer):
-                count = np.bincount(self.mapping.slots_of(start, stop), minlength=self.slots)
-                uses += count
-                scale_sum += layer.scale * count
-                square_sum += layer.scale**2 * count
+                for place, count in slot_uses(self.mapping, start, stop):
+                    uses[place] += count
+                    scale_sum[place] += layer.scale * count
+                    square_sum[place] += layer.scale**2 * count
         return uses, scale_sum, square_sum
 
     @cached_property
@@ -121,12 +119,11 @@ class Group:
 
 
 def _counted(layer: Layer) -> Iterator[tuple[int, int]]:
-    """Yield ranges of the virtual weights of a layer, but for its row of padding, none very long."""
+    """Yield ranges of the virtual weights of a layer, but for its row of padding."""
     row = layer.block.size // layer.block.shape[0] if layer.padding is not None else 0
     hole = layer.start + row * (layer.padding or 0)
-    for low, high in ((layer.start, hole), (hole + row, layer.stop)):
-        for start in range(low, high, _COUNT_AT_ONCE):
-            yield start, min(start + _COUNT_AT_ONCE, high)
+    yield layer.start, hole
+    yield hole + row, layer.stop
 
 
 def _without_row(weight: Tensor, row: int | None) -> Tensor:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
@@ -45,10 +46,12 @@ def find_candidates(model: nn.Module) -> list[Candidate]:
     """Return every parameter of the model once, in the order of the model, with all its owners.
 
     Raises:
-        ValueError: If a parameter has no shape yet.
+        ValueError: If a parameter has no shape yet, or a module is TorchScript.
     """
     found: dict[int, Candidate] = {}
     for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(f"modules must be plain Python, but {path or 'the model'!r} is a TorchScript module")
         for attribute, parameter in module._parameters.items():
             if parameter is None:
                 continue

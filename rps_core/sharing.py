@@ -54,12 +54,13 @@ class SharedArray:
     def open(self) -> None:
         """Recover the weights of all layers, if gradients are wanted, for reads until :meth:`close`."""
         psi = self.psi
-        if torch.is_grad_enabled() and psi.requires_grad:
+        if torch.is_grad_enabled() and psi.requires_grad and not torch.compiler.is_exporting():
             self._open = psi, recover(psi, self.group, tuple(range(len(self.group.layers))))
 
     def close(self) -> None:
         """Let go of the weights."""
-        self._open = None
+        if self._open is not None:
+            self._open = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": None}

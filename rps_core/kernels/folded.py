@@ -21,6 +21,9 @@ from rps_core.mappings.random_fold import Run
 ROWS_BELOW = 1 << 14
 """psi shorter than this is taken by rows."""
 
+_FEWEST_ROWS = 8
+"""Fewer whole partitions than this in a layer are taken by runs: rows have a cost of their own."""
+
 _ROWS_AT_ONCE = 1 << 18
 """Weights that are taken by rows in one go: 1 MiB in float32, so that passes over them stay in the cache."""
 
@@ -133,7 +136,7 @@ def _split(mapping: RandomFold, layer: Layer) -> tuple[list[Run], tuple[int, int
     """Return the runs of a layer, relative to it, and the range of the partitions that are taken by rows instead."""
     slots = mapping.slots
     low, high = -(-layer.start // slots), layer.stop // slots
-    if slots >= ROWS_BELOW or high - low < 2:
+    if slots >= ROWS_BELOW or high - low < _FEWEST_ROWS:
         low = high = -(-layer.stop // slots)
     runs = [*mapping.runs(layer.start, min(layer.stop, low * slots)), *mapping.runs(high * slots, layer.stop)]
     return [run._replace(start=run.start - layer.start) for run in runs], (low, high)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 
-from rps_core.mappings.base import Block, SlotMapping, cache_lines, load
+from rps_core.mappings.base import Block, SlotMapping
 from rps_core.mappings.hashed_net import HashedNet
+from rps_core.mappings.load import cache_lines, load, slot_uses
 from rps_core.mappings.random_fold import RandomFold
 from rps_core.mappings.roast import Roast
 from rps_core.mappings.robe_z import RobeZ
@@ -25,4 +26,4 @@ def mapping_class(name: str) -> type[SlotMapping]:
     return MAPPINGS[name]
 
 
-__all__ = ["MAPPINGS", "Block", "RandomFold", "SlotMapping", "cache_lines", "load", "mapping_class"]
+__all__ = ["MAPPINGS", "Block", "RandomFold", "SlotMapping", "cache_lines", "load", "mapping_class", "slot_uses"]

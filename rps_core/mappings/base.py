@@ -9,9 +9,6 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-FLOATS_PER_LINE = 16
-"""float32 values in a 64-byte cache line."""
-
 
 @dataclass(frozen=True)
 class Block:
@@ -64,25 +61,3 @@ class SlotMapping(Protocol):
     def signs_of(self, start: int, stop: int) -> npt.NDArray[np.int8]:
         """Return the sign, -1 or +1, of each virtual weight of ``range(start, stop)``."""
         ...
-
-
-def load(mapping: SlotMapping) -> npt.NDArray[np.int64]:
-    """Return how many virtual weights read each slot, ``(slots,)``; they sum to ``virtual_size``."""
-    uses = np.zeros(mapping.slots, dtype=np.int64)
-    step = 1 << 20
-    for start in range(0, mapping.virtual_size, step):
-        part = mapping.slots_of(start, min(start + step, mapping.virtual_size))
-        uses += np.bincount(part, minlength=mapping.slots)
-    return uses
-
-
-def cache_lines(mapping: SlotMapping, start: int, stop: int, *, line: int = FLOATS_PER_LINE) -> int:
-    """Return how many distinct cache lines of psi the virtual weights of ``range(start, stop)`` touch.
-
-    Args:
-        mapping: The mapping.
-        start: First virtual weight.
-        stop: One past the last virtual weight.
-        line: Slots in a cache line; psi begins at the start of one.
-    """
-    return int(np.unique(mapping.slots_of(start, stop) // line).size)

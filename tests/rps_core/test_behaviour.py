@@ -62,6 +62,26 @@ def test_copies_are_equal_and_independent(build, batch, how):
     torch.testing.assert_close(gradients(other, batch), before)
 
 
+def test_cloudpickle_carries_models_of_classes_that_cannot_be_imported(mlp):
+    """What Ray does with a class of the main module; parametrized modules fail here (ray #23894)."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+
+    class Local(nn.Linear):
+        pass
+
+    model = compress_(nn.Sequential(Local(6, 4)), CONFIG)
+    other = pickle.loads(cloudpickle.dumps(model))
+    assert torch.equal(other(torch.ones(1, 6)), model(torch.ones(1, 6)))
+
+
+def test_inference_mode_first_and_training_after(build, batch):
+    model, fresh = compress_(build(), CONFIG), compress_(build(), CONFIG)
+    with torch.inference_mode():
+        copy.deepcopy(model)(batch)
+        model.eval()(batch)
+    torch.testing.assert_close(gradients(model.train(), batch), gradients(fresh, batch))
+
+
 def test_pickles_hold_no_index(build, batch):
     model = compress_(build(), RPSConfig(ratio=6, mapping="hashed_net"))
     gradients(model, batch)

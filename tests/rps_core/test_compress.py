@@ -191,6 +191,8 @@ def failing(name):
         compress_(model, RPSConfig(ratio=2))
     elif name == "nothing":
         model = nn.Sequential(nn.ReLU())
+    elif name == "script":
+        model = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 4)))
     elif name == "taken":
         model.psi_0 = nn.Parameter(torch.ones(1))
     return model
@@ -209,15 +211,16 @@ def failing(name):
         ("lazy", r"must have a shape.*\(layer '1'\)"),
         ("again", "compressed once"),
         ("nothing", "must have a weight to share"),
+        ("script", "'1' is a TorchScript module"),
         ("taken", r"must have no attribute 'psi_0'"),
     ],
 )
 def test_refuses_and_leaves_the_model_as_it_was(change, name, message):
     model = failing(name)
-    before = {m: (type(m), dict(vars(m)), dict(m._parameters)) for m in model.modules()}
+    before = {m: (type(m), dict(vars(m)), dict(m.named_parameters())) for m in model.modules()}
     with pytest.raises(ValueError, match=message):
         change(model, RPSConfig(ratio=2))
-    after = {m: (type(m), dict(vars(m)), dict(m._parameters)) for m in model.modules()}
+    after = {m: (type(m), dict(vars(m)), dict(m.named_parameters())) for m in model.modules()}
     assert list(after) == list(before)
     for module, (kind, attributes, parameters) in before.items():
         assert after[module][0] is kind

@@ -32,6 +32,7 @@ def kernels(slots):
 
 
 @pytest.mark.skipif(DEVICE != "cpu" or INTERPRETED, reason="the tests here run the kernels themselves")
+@pytest.mark.slow
 def test_under_the_interpreter():
     command = [sys.executable, "-m", "pytest", "--import-mode=importlib", "-q", "-p", "no:cacheprovider", __file__]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
