@@ -100,11 +100,12 @@ def _groups(trials: pa.Table, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """Return, among the rows to keep, the first of each proposal and, for each row, its proposal's index."""
     key = np.zeros(len(keep), dtype=np.int64)
     for label in LABELS:
-        codes = pc.dictionary_encode(trials[label], null_encoding="encode").combine_chunks()
-        key = key * max(len(codes.dictionary), 1) + codes.indices.to_numpy(zero_copy_only=False)[keep]
+        codes = pc.dictionary_encode(trials[label]).combine_chunks()
+        names = len(codes.dictionary)
+        key = key * (names + 1) + pc.fill_null(codes.indices, names).to_numpy()[keep]
     # A trial without a proposal's number is a proposal of its own.
-    own = pa.array(-1 - np.arange(trials.num_rows))
-    numbers = pc.coalesce(trials["number"], own).to_numpy()[keep]
+    numbers = pc.fill_null(trials["number"], 0).to_numpy()[keep]
+    numbers = np.where(pc.is_null(trials["number"]).to_numpy()[keep], -1 - keep, numbers)
     low = numbers.min(initial=0)
     return _first_and_inverse(key * (numbers.max(initial=0) - low + 1) + (numbers - low))
 

@@ -80,3 +80,28 @@ def test_a_broken_seed_does_not_take_its_point_along(trial) -> None:
 def test_measures_are_checked(measures: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_measures(measures)
+
+
+def test_missing_labels_are_a_label_of_their_own(trial) -> None:
+    rows = [
+        trial(0),
+        trial(1, number=0, model=None),
+        trial(2, number=0, model=None),
+        trial(3, status="failed", method=None),
+    ]
+    table = rows_to_table("trials", rows)
+    encoded = table.set_column(table.column_names.index("model"), "model", table["model"].dictionary_encode())
+    for trials in (table, encoded):
+        found = points(trials)
+        assert found.select(["model", "seeds"]).to_pylist() == [
+            {"model": "resnet20", "seeds": 1},
+            {"model": None, "seeds": 2},
+        ]
+
+
+def test_far_apart_numbers_are_grouped_as_well(trial) -> None:
+    rows = [trial(0, number=2**40), trial(1, number=5), trial(2, number=2**40)]
+    assert points(rows_to_table("trials", rows)).select(["number", "seeds"]).to_pylist() == [
+        {"number": 5, "seeds": 1},
+        {"number": 2**40, "seeds": 2},
+    ]
