@@ -61,20 +61,21 @@ class History:
         self._tickets = [self._tickets[index] for index in chosen]
         return True
 
-    def _choose(self) -> list[int]:
-        capacity, count = self._capacity, len(self.kept)
+    def best(self, places: int) -> list[Observation]:
+        """Return the best results: the feasible ones by front, then the others by how little they violate."""
+        return [self.kept[index] for index in self._best(places)]
+
+    def _best(self, places: int) -> list[int]:
         losses = np.array([seen.losses for seen in self.kept])
         violations = np.array([seen.violation for seen in self.kept])
-        chosen = set(range(count - capacity.recent, count))
-        chosen |= set(_best(losses, violations, capacity.best).tolist())
+        feasible = np.flatnonzero(violations <= 0)
+        first = feasible[top(losses[feasible], places)]
+        infeasible = np.flatnonzero(violations > 0)
+        nearest = infeasible[np.argsort(violations[infeasible], kind="stable")]
+        return [*first.tolist(), *nearest[: places - len(first)].tolist()]
+
+    def _choose(self) -> list[int]:
+        capacity, count = self._capacity, len(self.kept)
+        chosen = {*range(count - capacity.recent, count), *self._best(capacity.best)}
         others = [index for index in np.argsort(self._tickets).tolist() if index not in chosen]
         return sorted(chosen | set(others[: capacity.kept - len(chosen)]))
-
-
-def _best(losses: np.ndarray, violations: np.ndarray, places: int) -> np.ndarray:
-    """Return the best points: the feasible ones by front, then the others by how little they violate."""
-    feasible = np.flatnonzero(violations <= 0)
-    first = feasible[top(losses[feasible], places)] if len(feasible) else feasible
-    infeasible = np.flatnonzero(violations > 0)
-    nearest = infeasible[np.argsort(violations[infeasible], kind="stable")]
-    return np.concatenate([first, nearest[: places - len(first)]])

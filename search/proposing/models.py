@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from search.proposing.blocks import BlockSampler, Described, JointSampler, describe, draw
 from search.proposing.history import Capacity, History
 from search.proposing.past import Observation
+from search.proposing.recombine import recombine
 from search.space import Space, Suggestion
 from search.space.suggestion import digest
 from search.spec.fields import Scalar
@@ -45,11 +47,13 @@ class Kind:
         make: Builds the sampler from a seed and the number of random proposals at the start.
         capacity: How many results it sees.
         joint: Whether it needs the parameters of all methods at once.
+        recombine: Whether every other proposal is a child of two of the best in place of the sampler's own.
     """
 
     make: Callable[[int, int], BaseSampler]
     capacity: Capacity
     joint: bool
+    recombine: bool = False
 
 
 def _tpe(seed: int, startup_trials: int) -> BaseSampler:
@@ -61,7 +65,7 @@ def _gp(seed: int, startup_trials: int) -> BaseSampler:
 
 
 KINDS: Mapping[str, Kind] = {
-    "tpe": Kind(_tpe, Capacity(best=100, recent=50, others=100, arrivals=100), joint=False),
+    "tpe": Kind(_tpe, Capacity(best=50, recent=20, others=100, arrivals=60), joint=False, recombine=True),
     "nsga2": Kind(
         lambda seed, _: NSGAIISampler(seed=seed, population_size=POPULATION),
         Capacity(best=POPULATION, recent=0, others=0, arrivals=20 * POPULATION),
@@ -101,8 +105,12 @@ class StudyModel:
         if self._study is None or self._asked >= 2 * self._kind.capacity.arrivals:
             self._study = self._build()
         self._asked += 1
-        self._sampler.inner = self._kind.make(digest([self._seed, number, attempt]) % 2**32, self._startup_trials)
+        seed = digest([self._seed, number, attempt]) % 2**32
+        self._sampler.inner = self._kind.make(seed, self._startup_trials)
         self._sampler.given = given
+        if self._kind.recombine and not given and number % 2 and len(self._history.kept) > self._startup_trials:
+            self._sampler.inner = RandomSampler(seed)
+            self._sampler.given = recombine(self._history.best(POPULATION), np.random.default_rng(seed))
         trial = self._study.ask()
         suggestion = self._space.suggest(trial)
         if isinstance(self._sampler, JointSampler):
