@@ -1,9 +1,9 @@
 """Compressed models as files.
 
-A file is a safetensors file with a psi for each group, the layers' scales, and all uncompressed tensors of a dtype
-packed into one: a header entry for each of hundreds of tensors would outweigh a small psi. Its metadata hold the
-version of the format, the configuration, a fingerprint of the architecture and a checksum. No index and no code is
-stored; nothing is unpickled.
+A file is a safetensors file with a psi for each group, the layers' scales, and the bytes of all uncompressed tensors
+in one, in the order of the model's state: a header entry for each of hundreds of tensors would outweigh a small psi.
+Its metadata hold the version of the format, the configuration, a fingerprint of the architecture and a checksum. No
+index and no code is stored; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rps_core.sharing import sharing_of
 FORMAT_VERSION = 1
 _KEY = "rps_core"
 _SCALES = "scales"
-_PLAIN = "plain."
+_PLAIN = "plain"
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,7 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SavedFile
     groups = [array.group for array in sharing.arrays]
     tensors[_SCALES] = torch.tensor([layer.scale for group in groups for layer in group.layers])
     plain = plain_state(root, {array.key for array in sharing.arrays})
-    for dtype in dict.fromkeys(tensor.dtype for tensor in plain.values()):
-        same = [tensor.detach().cpu().reshape(-1) for tensor in plain.values() if tensor.dtype == dtype]
-        tensors[_PLAIN + str(dtype).removeprefix("torch.")] = torch.cat(same)
+    tensors[_PLAIN] = torch.cat([torch.empty(0, dtype=torch.uint8), *map(as_bytes, plain.values())])
     header = {"version": FORMAT_VERSION, "config": changed_fields(sharing.config), "model": fingerprint(groups, plain)}
     header["sha256"] = checksum(header, tensors)
     write_whole(Path(path), tensors, json.dumps(header, separators=(",", ":")))
@@ -141,6 +139,11 @@ def plain_state(model: nn.Module, shared: set[str]) -> dict[str, Tensor]:
     return state
 
 
+def as_bytes(tensor: Tensor) -> Tensor:
+    """Return the bytes of a tensor in row-major order, ``(bytes,)`` of uint8."""
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+
+
 def fingerprint(groups: Sequence[Group], plain: dict[str, Tensor]) -> str:
     """Return a hash of the names and shapes of all tensors, and of the dtypes of the uncompressed ones."""
     layers = [[(layer.name, layer.block.shape, layer.block.table) for layer in group.layers] for group in groups]
@@ -153,7 +156,7 @@ def checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps({**header, "sha256": ""}, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+        digest.update(as_bytes(tensor).numpy().data)
     return digest.hexdigest()[:32]
 
 
@@ -243,13 +246,12 @@ def take_apart(
         stored = tuple(take(_part(psi_key(number), i), part.numel(), part.dtype) for i, part in enumerate(like))
         psis.append(unpack(stored))
     scales = take(_SCALES, sum(len(group.layers) for group in groups), torch.float32).tolist()
-    values: dict[str, Tensor] = {}
-    for dtype in dict.fromkeys(tensor.dtype for tensor in plain.values()):
-        same = {name: tensor for name, tensor in plain.items() if tensor.dtype == dtype}
-        sizes = [tensor.numel() for tensor in same.values()]
-        flat = take(_PLAIN + str(dtype).removeprefix("torch."), sum(sizes), dtype)
-        parts = zip(same.items(), flat.split(sizes), strict=True)
-        values |= {name: part.view(tensor.shape) for (name, tensor), part in parts}
+    sizes = [tensor.numel() * tensor.element_size() for tensor in plain.values()]
+    parts = take(_PLAIN, sum(sizes), torch.uint8).split(sizes)
+    values = {
+        name: part.clone().view(tensor.dtype).view(tensor.shape)  # a copy, because views ask for aligned storage
+        for (name, tensor), part in zip(plain.items(), parts, strict=True)
+    }
     if taken:
         raise ValueError(f"{path} must hold nothing else, but has {sorted(taken)}")
     return psis, scales, values
