@@ -61,7 +61,7 @@ def picks(found: Proposals, dense: Mapping[str, float | None], max_bytes: int | 
         wanted.append(("Knee: more memory brings little beyond it", "knee", _trial(front, knee(front, measure))))
         if dense["accuracy_val"] is not None:
             row = smallest_above(compressed, dense["accuracy_val"] - NEAR, measure)
-            wanted.append(("Smallest within 1 point of dense", "near dense", _trial(compressed, row)))
+            wanted.append(("Smallest within 1 point of dense on validation", "near dense", _trial(compressed, row)))
         wanted.append(
             ("Most accurate", "most accurate", _trial(compressed, best_within(compressed, math.inf, measure)))
         )

@@ -69,16 +69,16 @@ def _best(found: Proposals, rows: np.ndarray) -> RatioPoint:
     )  # fmt: skip
 
 
-def method_gaps(found: Proposals, measure: str) -> Gaps | None:
-    """Return how far the method that leads is ahead of each other one at equal memory, or None for no comparison.
+def method_gaps(found: Proposals, measure: str, leader: str | None) -> Gaps | None:
+    """Return how far one method is ahead of each other one at equal memory, or None where nothing can be compared.
 
-    The leader is the compression method with most of the frontier.
+    Args:
+        found: The proposals.
+        measure: The memory that is equal.
+        leader: The method that is compared with the others.
     """
-    compressed = [found.shown[i].method for i in found.shown_fronts[measure].overall]
-    names = {name: index for name, index in found.methods.items() if name != "dense"}
-    leader = max(names, key=lambda name: compressed.count(names[name]), default=None)
     rows = [row for row in gaps(found.table, measure).to_pylist() if leader in (row["better"], row["worse"])]
-    if not rows or leader is None:
+    if not rows:
         return None
     cells = []
     for row in rows:
@@ -172,7 +172,7 @@ def searched_importances(found: Proposals, measure: str) -> Importances | None:
         f"ones is {result.r2:.2f}. Whiskers are one standard deviation over {importance.SPLITS} splits. This is what "
         "went with accuracy, not what causes it."
     )
-    return Importances(result.rows[:16], note, result.caution)
+    return Importances(result.rows[:16] if result.r2 > 0 else [], note, result.caution)
 
 
 def _log(value: float | None) -> float | None:

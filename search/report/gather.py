@@ -116,7 +116,7 @@ def _lede(facts: Facts, found: Proposals, front: list[int]) -> str:
 def _figures(facts: Facts, results: Results, found: Proposals, meta: dict[str, Any]) -> None:
     facts.ratios = ratio_series(found)
     facts.ratio_note = RATIO_NOTE
-    facts.gaps = method_gaps(found, facts.measure)
+    facts.gaps = method_gaps(found, facts.measure, _leader(facts, found))
     facts.budgets = budgets(found, facts.measure, meta.get("layer_sizes", {}))
     facts.importances = searched_importances(found, facts.measure)
     facts.curves, facts.curves_note = learning_curves(results, found, facts.measure)
@@ -124,6 +124,12 @@ def _figures(facts: Facts, results: Results, found: Proposals, meta: dict[str, A
     grown = history(found.table, reference, (facts.measure,)).to_pydict()
     facts.history = list(zip(grown["points"], grown["hypervolume"], strict=True))
     facts.history_note = describe_history(facts.history, reference, facts.measure)
+
+
+def _leader(facts: Facts, found: Proposals) -> str | None:
+    """Return the method, as the tables name it, of the model that the headline is about."""
+    best = headline_measure(facts.picks, facts.measure)
+    return next((name for name, index in found.methods.items() if best and index == best.method), None)
 
 
 def _reference(found: Proposals, measure: str, meta: dict[str, Any]) -> dict[str, float]:

@@ -45,11 +45,10 @@ class Importances:
     @property
     def caution(self) -> str | None:
         """A sentence where the order is uncertain, else None."""
+        if self.r2 <= 0:
+            return "It predicts them no better than their mean does: these proposals do not say what mattered."
         if self.r2 < _WEAK_R2:
-            return (
-                f"The forest explains only {max(self.r2, 0.0):.0%} of the variance of {self.proposals} proposals: "
-                "the order below may be chance."
-            )
+            return f"It explains only {self.r2:.0%} of the variance: the order below may be chance."
         close = [a.name for a, b in zip(self.rows, self.rows[1:], strict=False) if a.value - b.value < a.spread]
         return "Bars that overlap within their whiskers have no certain order." if close else None
 

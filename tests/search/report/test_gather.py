@@ -118,6 +118,19 @@ def test_lines_over_ratio_hold_the_best_of_each_range(facts: Facts) -> None:
             )
 
 
+def test_gaps_compare_the_headlines_method_whichever_way_they_go(tmp_path: Path) -> None:
+    rows = [trial(n, accuracy=0.5 + n / 20, accuracy_val=0.5 + n / 20, stored_bytes=1000 * 2**n) for n in range(4)]
+    rows += [
+        trial(9, method="snip", accuracy=0.45, accuracy_val=0.45, stored_bytes=2000),
+        trial(10, method="snip", accuracy=0.50, accuracy_val=0.50, stored_bytes=4000),
+    ]
+    gaps = gather([experiment(tmp_path / "e", rows)]).gaps
+    assert gaps is not None
+    assert gaps.leader == "rps"
+    ((name, cells),) = gaps.rows
+    assert (name, cells[:2], plain(cells[2])) == ("over snip", ["+10.0", "+10.0 to +10.0"], "2 kB to 4 kB")
+
+
 def test_times_add_up_to_the_trials(demo_folder: Path, facts: Facts) -> None:
     trials = load(demo_folder).trials.to_pylist()
     assert facts.times is not None
