@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from search.errors import UserError
+from search.results.compaction import mergeable
 from search.results.duplicates import shared_hashes
 from search.results.folder import Entry, Folder
 from search.results.parts import (
@@ -36,8 +37,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PREFIX = "results"
-# A merge must lift rows to a higher tier (16, 256, ... rows), so that each is rewritten once a tier at most.
-TIERS = tuple(16**power for power in range(1, 6))
 _READ_ATTEMPTS = 10
 
 
@@ -276,23 +275,3 @@ def read_all(
         extra = rows.num_rows - unique.num_rows
         logger.warning("rows of %s that are in several folders, counted once: %d", table, extra)
     return unique.select(wanted)
-
-
-def mergeable(rows: Sequence[int]) -> slice | None:
-    """Return which neighbouring parts to merge, or None.
-
-    Only neighbours are merged, so that the order of rows stays what it was.
-
-    Args:
-        rows: Rows of each part, in order.
-    """
-    for tier in TIERS:
-        start = total = 0
-        for index, count in enumerate([*rows, TIERS[-1]]):
-            if count >= tier:
-                if index - start > 1 and total >= tier:
-                    return slice(start, index)
-                start, total = index + 1, 0
-            else:
-                total += count
-    return None
