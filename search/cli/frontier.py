@@ -115,7 +115,7 @@ class _Asked:
         if max_bytes is not None:
             if "stored_bytes" not in self.measures:
                 raise UserError(f"--max-bytes needs --measure stored_bytes, but got {', '.join(self.measures)}")
-            rows[f"at most {max_bytes}"] = points, picks.best_within(points, _bytes(max_bytes), on=self.on)
+            rows[f"at most {max_bytes}"] = points, picks.best_within(points, parse_bytes(max_bytes), on=self.on)
         if within is not None:
             dense = picks.dense_accuracy(points, on=self.on)
             if dense is None:
@@ -176,7 +176,12 @@ class _Asked:
         return self.points
 
 
-def _bytes(text: str) -> int:
+def parse_bytes(text: str) -> int:
+    """Return a number of bytes written for people.
+
+    Raises:
+        UserError: If it is none.
+    """
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
     try:
