@@ -35,7 +35,7 @@ def prunable_weights(
         ValueError: If nothing is prunable, a pattern matches no layer, a weight is not materialised yet, or
             ``include`` names the weight of a recurrent layer, which reads it where no mask can reach it.
     """
-    matrices = _matrices(model)
+    matrices, held_by = _matrices(model), owners(model)
     names = {layer_name(name): name for name in matrices}
     for pattern in (*(include or ()), *exclude):
         if not any(fnmatchcase(layer, pattern) for layer in names):
@@ -43,7 +43,11 @@ def prunable_weights(
     chosen = {
         name: matrices[name]
         for layer, name in names.items()
-        if (_is_default(model, matrices[name]) if include is None else _matches(layer, include))
+        if (
+            any(isinstance(module, _PRUNABLE) for module, _ in held_by[id(matrices[name])])
+            if include is None
+            else _matches(layer, include)
+        )
         and not _matches(layer, exclude)
     }
     if not chosen:
@@ -52,7 +56,7 @@ def prunable_weights(
             "without include, only weights of linear, convolution, embedding and attention layers are"
         )
     for name, parameter in chosen.items():
-        if any(isinstance(module, nn.RNNBase) for module, _ in owners(model, parameter)):
+        if any(isinstance(module, nn.RNNBase) for module, _ in held_by[id(parameter)]):
             raise ValueError(f"recurrent layers cannot be pruned, but include={include} names {layer_name(name)!r}")
     return chosen
 
@@ -62,9 +66,13 @@ def scored_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def owners(model: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, str]]:
-    """Return every (module, attribute name) that holds ``parameter``: more than one where weights are tied."""
-    return [(module, name) for module in model.modules() for name, p in module._parameters.items() if p is parameter]
+def owners(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Return, by ``id(parameter)``, every (module, attribute name) that holds it: several where weights are tied."""
+    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            found.setdefault(id(parameter), []).append((module, name))
+    return found
 
 
 def _matrices(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -76,10 +84,6 @@ def _matrices(model: nn.Module) -> dict[str, nn.Parameter]:
         if parameter.dim() >= 2 and "bias" not in name.rpartition(".")[2]:
             found[name] = parameter
     return found
-
-
-def _is_default(model: nn.Module, parameter: nn.Parameter) -> bool:
-    return any(isinstance(module, _PRUNABLE) for module, _ in owners(model, parameter))
 
 
 def _matches(layer: str, patterns: Sequence[str]) -> bool:

@@ -78,9 +78,9 @@ def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
         ValueError: If a name is no parameter, a shape differs, or a layer has another attribute of the mask's name.
             The model is then as it was.
     """
-    parameters = dict(model.named_parameters())
+    parameters, held_by = dict(model.named_parameters()), owners(model)
     for name, mask in masks.items():
-        _check_mask(model, parameters, name, mask)
+        _check_mask(parameters, held_by, name, mask)
     changed: list[tuple[nn.Module, str]] = []
     try:
         for name, mask in masks.items():
@@ -88,7 +88,7 @@ def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
             # One tensor for all owners of a tied weight, of the weight's own type: a boolean mask of a quarter of
             # the size makes the multiplication twice as slow on a CPU.
             buffer = mask.to(parameter.device).ne(0).to(parameter.dtype)
-            for module, attribute in owners(model, parameter):
+            for module, attribute in held_by[id(parameter)]:
                 if not is_masked(module, attribute):
                     _mask_attribute(module, attribute)
                     changed.append((module, attribute))
@@ -142,14 +142,19 @@ def _unmask_attribute(module: nn.Module, attribute: str) -> None:
     module.__class__ = _masked_class(masked._dense_class, names) if names else masked._dense_class
 
 
-def _check_mask(model: nn.Module, parameters: Mapping[str, nn.Parameter], name: str, mask: Tensor) -> None:
+def _check_mask(
+    parameters: Mapping[str, nn.Parameter],
+    held_by: Mapping[int, list[tuple[nn.Module, str]]],
+    name: str,
+    mask: Tensor,
+) -> None:
     if name not in parameters:
         raise ValueError(f"a mask must be named after a parameter of the model, but {name!r} is none")
     if mask.shape != parameters[name].shape:
         raise ValueError(
             f"a mask must have its weight's shape {tuple(parameters[name].shape)}, but got {tuple(mask.shape)} ({name})"
         )
-    for module, attribute in owners(model, parameters[name]):
+    for module, attribute in held_by[id(parameters[name])]:
         if not is_masked(module, attribute) and hasattr(module, attribute + MASK_SUFFIX):
             raise ValueError(
                 f"layer of {name!r} has an attribute {attribute + MASK_SUFFIX!r} already: if torch.nn.utils.prune set "

@@ -29,14 +29,16 @@ def keep_largest(scores: Tensor, kept: int) -> Tensor:
     return mask.view(scores.shape)
 
 
-def select(scores: Mapping[str, Tensor], kept: int, *, floor: int = 0) -> dict[str, Tensor]:
+def select(
+    scores: Mapping[str, Tensor], kept: int, *, floor: int = 0, masks: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """Return the masks that keep the ``kept`` best weights of all layers together.
 
     Args:
-        scores: ``{name: scores}`` of the layers that share the budget; larger means more worth keeping, ``-inf``
-            marks weights that are gone already.
-        kept: Number of weights kept in all.
+        scores: ``{name: scores}`` of the layers that share the budget, finite; larger means more worth keeping.
+        kept: Number of weights kept in all, at most those that ``masks`` left.
         floor: Number of weights that each layer keeps at least (all that are left where it has fewer).
+        masks: Boolean masks of earlier selections: what they removed stays removed.
 
     Returns:
         ``{name: boolean mask}``, ``kept`` entries true in all.
@@ -47,14 +49,19 @@ def select(scores: Mapping[str, Tensor], kept: int, *, floor: int = 0) -> dict[s
     names = list(scores)
     sizes = [scores[name].numel() for name in names]
     pooled = torch.cat([scores[name].flatten() for name in names])
+    if masks:
+        removed = [
+            ~masks[n].to(s.device) if n in masks else torch.zeros_like(s, dtype=torch.bool) for n, s in scores.items()
+        ]
+        pooled.masked_fill_(torch.cat([mask.flatten() for mask in removed]), -torch.inf)
     if floor:
-        reserved = torch.cat([_best(scores[name].flatten(), floor) for name in names])
+        reserved = torch.cat([_best(part, floor) for part in pooled.split(sizes)])
         if int(reserved.sum()) > kept:
             raise ValueError(
                 f"the floors of a group must fit its budget, but floor={floor} needs {int(reserved.sum())} weights "
                 f"in {len(names)} layers and the budget is {kept}: lower the floor or the ratio"
             )
-        pooled = pooled.masked_fill(reserved, torch.inf)
+        pooled.masked_fill_(reserved, torch.inf)
     parts = keep_largest(pooled, kept).split(sizes)
     return {name: part.view(scores[name].shape) for name, part in zip(names, parts, strict=True)}
 
@@ -65,7 +72,7 @@ def _kth_largest(flat: Tensor, k: int) -> Tensor:
     Sorting a sample gives two values that most likely enclose it; then only what lies between them has to be ranked,
     which is several times faster than ranking everything.
     """
-    if flat.numel() > 16 * _SAMPLE:
+    if flat.numel() > 128 * _SAMPLE:
         sample = flat[:: flat.numel() // _SAMPLE].sort(descending=True).values
         centre = round(k / flat.numel() * (len(sample) - 1))
         margin = len(sample) // 32

@@ -23,7 +23,7 @@ Scorer = Callable[..., Mapping[str, Tensor]]
 
 The model is a private copy in which the weights to be scored, and no others, require gradients
 (`baselines.layers.scored_weights`); a scorer may change it. An iterative method's scorer
-is called again on the same copy, with tighter masks each time.
+is called again on the same copy, in which ever more weights are zero.
 """
 
 

@@ -35,10 +35,22 @@ def test_floor_comes_before_the_ranking_and_leaves_the_count_exact():
 
 
 def test_weights_that_are_gone_stay_gone():
-    scores = {"a": torch.tensor([-torch.inf, -torch.inf]), "b": torch.tensor([-5.0, -6.0])}
-    masks = select(scores, 2, floor=1)
+    scores = {"a": torch.tensor([9.0, 8.0]), "b": torch.tensor([-5.0, -6.0])}
+    masks = select(scores, 2, floor=1, masks={"a": torch.zeros(2, dtype=torch.bool)})
     assert not masks["a"].any()
     assert masks["b"].all()
+    assert scores["a"].tolist() == [9, 8]
+
+
+def test_large_tensors_are_ranked_exactly(monkeypatch):
+    monkeypatch.setattr("baselines.selection._SAMPLE", 8)
+    generator = torch.Generator().manual_seed(0)
+    for values in (torch.rand(5000, generator=generator), torch.arange(5000.0), (torch.arange(5000) % 3).float()):
+        for kept in (1, 2, 50, 2500, 4999, 5000):
+            order = values.sort(descending=True, stable=True).indices[:kept]
+            expected = torch.zeros(5000, dtype=torch.bool)
+            expected[order] = True
+            assert torch.equal(keep_largest(values, kept), expected)
 
 
 def test_floors_beyond_the_budget_are_an_error():
