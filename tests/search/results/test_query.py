@@ -155,6 +155,19 @@ def test_a_folder_of_no_trials_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_tables_in_an_object_store_are_written_compacted_and_asked(bucket: str, trial) -> None:
+    store = ResultStore(Folder(bucket))
+    for number in range(17):
+        store.append("trials", [trial(number)])
+    assert store.compact("trials") == 17
+    store.append("trials", [trial(17)])
+    results = load(bucket)
+    assert results.trials["number"].to_pylist() == list(range(18))
+    assert results.sql("SELECT sum(number) FROM trials").fetchall() == [(153,)]
+    assert len(store.folder.list("results/trials")) == 2
+
+
+@pytest.mark.slow
 def test_reading_loads_neither_torch_nor_ray_nor_optuna(query: Query, store: ResultStore) -> None:
     code = """
 import sys
