@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from search.report.answers import dense_facts, headline, headline_measure, picks
-from search.report.facts import Facts
+from search.report.facts import Facts, Point
 from search.report.figures import (
     RATIO_NOTE,
     budgets,
@@ -84,9 +84,7 @@ def _answer(facts: Facts, found: Proposals, dense: dict[str, float | None]) -> N
     front = facts.fronts[facts.measure].overall
     facts.headline = headline(found, best, dense) if best else "Only the dense model has finished"
     facts.lede = _lede(facts, found, front)
-    facts.focus = [
-        v for i in front for v in (facts.points[i].accuracy, facts.points[i].low, facts.points[i].high) if v is not None
-    ]
+    facts.focus = _focus([facts.points[index] for index in front])
     facts.frontier_note = FRONTIER_NOTE
     if dense["accuracy"] is None:
         facts.notes.append(
@@ -98,6 +96,15 @@ def _answer(facts: Facts, found: Proposals, dense: dict[str, float | None]) -> N
         facts.notes.append(
             "Every proposal was trained with one seed, so that there are no intervals: repeats in the spec adds seeds."
         )
+
+
+def _focus(front: list[Point]) -> list[float]:
+    """Return accuracies that the frontier's axis must show: intervals too, as far as they do not squeeze the rest."""
+    accuracies = [point.accuracy for point in front]
+    room = 0.3 * (max(accuracies) - min(accuracies)) + 0.01
+    lows = [max(point.low, min(accuracies) - room) for point in front if point.low is not None]
+    highs = [min(point.high, max(accuracies) + room) for point in front if point.high is not None]
+    return [*accuracies, *lows, *highs]
 
 
 def _lede(facts: Facts, found: Proposals, front: list[int]) -> str:

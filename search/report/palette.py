@@ -55,12 +55,10 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     """Return a look for each method: the usual ones for those that ship, the remaining ones for others, by name."""
     names = sorted(set(methods))
     taken = set(KNOWN.values())
-    spare = [
-        Look(color, shape)
-        for shape in MATPLOTLIB_MARKERS
-        for color in range(len(COLORS))
-        if Look(color, shape) not in taken
-    ]
+    shapes = list(MATPLOTLIB_MARKERS)
+    # Eight colours and nine shapes have no common divisor: this runs through all pairs, changing both at each step.
+    pairs = (Look(i % len(COLORS), shapes[i % len(shapes)]) for i in range(len(COLORS) * len(shapes)))
+    spare = [look for look in pairs if look not in taken]
     others = [name for name in names if name not in KNOWN]
     own = {name: spare[index % len(spare)] for index, name in enumerate(others)}
     return {name: KNOWN.get(name) or own[name] for name in names}

@@ -124,7 +124,8 @@ def _label_picks(facts: Facts, axes: Axes) -> None:
 def draw_frontier(facts: Facts, axes: Axes) -> None:
     """Draw accuracy against memory: every proposal faint, those that none beats large, with their intervals."""
     measure, front = facts.measure, facts.fronts[facts.measure]
-    floor = min(facts.focus) - 0.06 * (max(facts.focus) - min(facts.focus) + 1e-3)
+    margin = 0.06 * (max(facts.focus) - min(facts.focus) + 1e-3)
+    floor = min(facts.focus) - margin
 
     def memory(point: Point) -> float:
         value = getattr(point, measure)
@@ -150,7 +151,7 @@ def draw_frontier(facts: Facts, axes: Axes) -> None:
     _label_picks(facts, axes)
     _dense_line(facts, axes)
     _log_axis(axes, lambda value: size(value, measure).removesuffix(" parameters"))
-    axes.set_ylim(bottom=max(floor, 0.0))
+    axes.set_ylim(max(floor, 0.0), min(max([*facts.focus, facts.dense["accuracy"] or 0.0]) + margin, 1.005))
     axes.set_xlabel(facts.measures[measure])
     _accuracy_axis(facts, axes, facts.accuracy_label)
     _legend(facts, axes, seen)

@@ -66,7 +66,7 @@ const frontier = chart("frontier", "Accuracy against stored memory", (c, width) 
   const ends = dense ? [dense] : [];
   const x = axis([...data.points.map((p) => p[state.measure]), ...ends], { log: true });
   // The bulk of failures to learn must not squeeze the frontier: the axis starts where the interesting points do.
-  const y = axis([...data.focus, data.dense.accuracy], { grow: 0.6 });
+  const y = axis([...data.focus, data.dense.accuracy], { grow: 0.6, ceiling: 1.004 });
   const f = c.frame(width, height, x, y, {
     xLabel: `${data.measures[state.measure]} (log scale)`, yLabel: data.accuracy_label,
     xFormat: formats[state.measure], yFormat: (v) => percent(v, y.high - y.low < 0.05 ? 1 : 0),
@@ -112,7 +112,7 @@ frontier.onChoose = (t) => select(t.item);
 chart("ratio", "Accuracy against compression ratio for each method", (c, width) => {
   const height = Math.round(Math.min(Math.max(width * 0.5, 280), 460));
   const x = axis(data.ratios.flatMap((s) => s.points.map((p) => p.ratio)), { log: true });
-  const y = axis([...data.ratios.flatMap((s) => s.points.map((p) => p.accuracy)), data.dense.accuracy], { grow: 0.6 });
+  const y = axis([...data.ratios.flatMap((s) => s.points.map((p) => p.accuracy)), data.dense.accuracy], { grow: 0.6, ceiling: 1.004 });
   const f = c.frame(width, height, x, y, {
     xLabel: "Compression ratio (log scale)", yLabel: data.accuracy_label, xFormat: formats.ratio, yFormat: (v) => percent(v, y.high - y.low < 0.05 ? 1 : 0),
   });
@@ -151,7 +151,7 @@ chart("curves", "Validation accuracy over epochs", (c, width) => {
   const all = data.curves.flatMap((s) => s.epochs.map((e, i) => [e, s.accuracy[i]]));
   const range = axis(all.map((p) => p[0]), { pad: 0.02 });
   const x = { ...range, ticks: (count) => range.ticks(count).filter(Number.isInteger) };
-  const y = axis(all.map((p) => p[1]), { grow: 0.6 });
+  const y = axis(all.map((p) => p[1]), { grow: 0.6, ceiling: 1.004 });
   const f = c.frame(width, height, x, y, { xLabel: "Epoch", yLabel: "Validation accuracy", xFormat: short, yFormat: (v) => percent(v, 0) });
   for (const curve of data.curves.filter((s) => shown(s.method))) {
     const look = data.methods[curve.method];

@@ -69,7 +69,7 @@ function logTicks(low, high, count) {
   return [];
 }
 
-function axis(values, { log = false, pad = 0.04, low = null, high = null, grow = 0 } = {}) {
+function axis(values, { log = false, pad = 0.04, low = null, high = null, grow = 0, ceiling = Infinity } = {}) {
   const known = values.filter((v) => v !== null && Number.isFinite(v) && (!log || v > 0));
   let [min, max] = known.length ? [Math.min(...known), Math.max(...known)] : [log ? 1 : 0, log ? 10 : 1];
   const there = log ? Math.log10 : (v) => v;
@@ -77,7 +77,8 @@ function axis(values, { log = false, pad = 0.04, low = null, high = null, grow =
   let [a, b] = [there(min), there(max)];
   const room = (b - a || Math.abs(a) * 0.1 || 1) * pad;
   [a, b] = [low === null ? a - room : there(low), high === null ? b + room * (1 + grow) : there(high)];
-  if (a === b) b = a + 1;
+  b = Math.min(b, ceiling);
+  if (a >= b) b = a + 1;
   return {
     log, low: back(a), high: back(b),
     share: (v) => (there(v) - a) / (b - a),

@@ -22,6 +22,7 @@ def test_users_methods_get_the_remaining_looks() -> None:
     assert found["rps"] == KNOWN["rps"]
     assert len(set(found.values())) == 41
     assert looks(reversed([*names, "rps"])) == found
+    assert len({look.shape for look in list(looks(names[:6]).values())}) == 6
 
 
 def test_page_and_pictures_use_the_same_colors_and_shapes() -> None:
