@@ -56,18 +56,10 @@ class Trial:
         torch.set_num_threads(threads)
         self.config = config
         self._data = data
-        probe = self._build(1.0)
-        self.engine = choose_engine(probe, config.train.precision, gpu=gpu)
+        self.engine = choose_engine(build(config, data), config.train.precision, gpu=gpu)
         measure.reset_peak_memory(self.engine.device)
         self._example = torch.zeros(1, *data.shape, device=self.engine.device)
-        self.compressed = compress(
-            Workbench(
-                config,
-                build=lambda width: self._build(width).to(self.engine.device),
-                scoring_batches=self._scoring_batches,
-                example_input=self._example,
-            )
-        )
+        self.compressed = compress(workbench(config, data, self.engine.device))
         self._trainer = Trainer(
             self.compressed.model,
             data,
@@ -202,30 +194,39 @@ class Trial:
             accuracy_val, epoch = facts["best"]
             self._best = (accuracy_val, epoch, _under("best.", tensors))
 
-    def _build(self, width: float) -> torch.nn.Module:
-        return build_model(
-            self.config.model,
-            data_shape=self._data.shape,
-            classes=self._data.classes,
-            width=width,
-            seed=self.config.seed,
-        )
-
-    def _scoring_batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return one class-balanced batch of training images, drawn by the trial's seed (10 a class)."""
-        labels = self._data.train.labels
-        order = np.random.default_rng(self.config.seed).permutation(len(labels))
-        chosen = np.concatenate(
-            [order[labels[order] == number][:SCORING_IMAGES_PER_CLASS] for number in range(self._data.classes)]
-        )
-        split = DeviceSplit.of(self._data.train.take(chosen), self.engine.device)
-        return list(eval_batches(split, batch_size=len(split), mean=self._data.mean, std=self._data.std))
-
     def _model_file(self) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             self.compressed.save(path)
             return path.read_bytes()
+
+
+def build(config: TrialConfig, data: ImageData, width: float = 1.0) -> torch.nn.Module:
+    """Return the model of a trial, uncompressed and untrained, on the CPU."""
+    return build_model(config.model, data_shape=data.shape, classes=data.classes, width=width, seed=config.seed)
+
+
+def workbench(config: TrialConfig, data: ImageData, device: torch.device) -> Workbench:
+    """Return what a compression method may use in this trial."""
+    return Workbench(
+        config,
+        build=lambda width: build(config, data, width).to(device),
+        scoring_batches=lambda: _scoring_batches(config, data, device),
+        example_input=torch.zeros(1, *data.shape, device=device),
+    )
+
+
+def _scoring_batches(
+    config: TrialConfig, data: ImageData, device: torch.device
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return one class-balanced batch of training images, drawn by the trial's seed (10 a class)."""
+    labels = data.train.labels
+    order = np.random.default_rng(config.seed).permutation(len(labels))
+    chosen = np.concatenate(
+        [order[labels[order] == number][:SCORING_IMAGES_PER_CLASS] for number in range(data.classes)]
+    )
+    split = DeviceSplit.of(data.train.take(chosen), device)
+    return list(eval_batches(split, batch_size=len(split), mean=data.mean, std=data.std))
 
 
 def describe_config(config: TrialConfig) -> dict[str, Any]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
 import typer
 
-from search.cli import check, cluster, frontier, launch, plan, query, report, schema
+from search.cli import check, cluster, export, frontier, launch, plan, query, report, schema
 from search.errors import UserError
 
 WRONG_INPUT = 2
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="rps-search",
     help="Search for the compression that gives the best accuracy in a memory budget.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -28,6 +30,9 @@ app.command("check")(check.check)
 app.command("schema")(schema.schema)
 app.command("report")(report.report)
 app.command("convert")(report.convert)
+app.command("export")(export.export)
+app.command("evaluate")(export.evaluate)
+app.command("replay")(export.replay)
 app.command("attach")(cluster.attach)
 app.command("logs")(cluster.logs)
 app.command("stop")(cluster.stop)
@@ -38,12 +43,27 @@ app.add_typer(cluster.cluster_app, name="cluster")
 def main() -> None:
     """Run the command line. Wrong input is one line on stderr and exit code 2, never a traceback."""
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
-        print(f"rps-search: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(WRONG_INPUT)
+        _refuse(str(error))
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing may be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        # Typer brings its own copy of click, whose usage errors have no public name.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        _refuse(f"{message()} See: rps-search --help")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"rps-search: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(WRONG_INPUT)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional
 
+from baselines import load_sparse
 from baselines.layers import prunable_weights
 from rps_core.budgets import layer_name
 from search.config import TrialConfig
@@ -101,6 +102,34 @@ def compress(bench: Workbench) -> Compressed:
     if not isinstance(result, Compressed):
         raise UserError(f"method {config.method!r} must return search.methods.Compressed, but got {result!r}")
     return result
+
+
+Loader = Callable[[Workbench, Path], nn.Module]
+_LOADERS: dict[Callable[..., Compressed], Loader] = {}
+
+
+def loads_with(loader: Loader) -> Callable[[Callable[..., Compressed]], Callable[..., Compressed]]:
+    """Say how the files that a method's models save are read; without it, they are those of ``save_sparse``."""
+
+    def register(method: Callable[..., Compressed]) -> Callable[..., Compressed]:
+        _LOADERS[method] = loader
+        return method
+
+    return register
+
+
+def load_trained(bench: Workbench, path: Path) -> nn.Module:
+    """Return the trained model of a trial from the file it saved, in evaluation mode.
+
+    Raises:
+        UserError: If the file is damaged or of another model.
+    """
+    method = resolve("method", bench.config.method, METHODS)
+    loader = _LOADERS.get(method, lambda bench, path: load_sparse(path, bench.build(1.0)))
+    try:
+        return loader(bench, path).eval()
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
 
 
 def check_arguments(method: str, names: Iterable[str]) -> None:

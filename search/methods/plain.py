@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from baselines import save_sparse, small_model, sparse_summary
+from baselines import load_sparse, save_sparse, small_model, sparse_summary
 from rps_core.budgets import kept_for_ratio
-from search.methods.base import Compressed, Workbench
+from search.methods.base import Compressed, Workbench, loads_with
 
 
 def dense(bench: Workbench) -> Compressed:
@@ -14,11 +14,16 @@ def dense(bench: Workbench) -> Compressed:
     return _plain(bench.build(1.0))
 
 
-def small(bench: Workbench) -> Compressed:
-    """The same architecture with fewer channels: as many parameters as the ratio leaves the model in all."""
+def _narrow(bench: Workbench) -> nn.Module:
     full = sum(p.numel() for p in bench.build(1.0).parameters())
     model, _ = small_model(bench.build, kept_for_ratio(full, bench.config.ratio))
-    return _plain(model)
+    return model
+
+
+@loads_with(lambda bench, path: load_sparse(path, _narrow(bench)))
+def small(bench: Workbench) -> Compressed:
+    """The same architecture with fewer channels: as many parameters as the ratio leaves the model in all."""
+    return _plain(_narrow(bench))
 
 
 def _plain(model: nn.Module) -> Compressed:

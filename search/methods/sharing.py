@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from rps_core import RPSConfig, compress_, compression_summary, save_compressed
-from search.methods.base import Compressed, Workbench
+from rps_core import RPSConfig, compress_, compression_summary, load_compressed, save_compressed
+from search.methods.base import Compressed, Workbench, loads_with
 
 
+@loads_with(lambda bench, path: load_compressed(path, bench.build(1.0)))
 def rps(
     bench: Workbench,
     *,

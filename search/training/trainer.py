@@ -155,25 +155,10 @@ class Trainer:
             logits = self._forward(inputs)
             return functional.cross_entropy(logits.float(), labels, label_smoothing=self._train.label_smoothing)
 
-    @torch.inference_mode()
     def evaluate(self, split: DeviceSplit) -> tuple[float, float]:
-        """Return the share of a split's images that the model classifies rightly, and its mean cross-entropy."""
+        """Judge the model on a split. See :func:`evaluate`."""
         self.model.eval()
-        right = torch.zeros((), dtype=torch.int64, device=self._engine.device)
-        loss = torch.zeros((), dtype=torch.float64, device=self._engine.device)
-        batches = eval_batches(
-            split,
-            batch_size=EVAL_BATCH_SIZE,
-            mean=self._data.mean,
-            std=self._data.std,
-            memory_format=self._engine.memory_format,
-        )
-        for inputs, labels in batches:
-            with self._engine.forward_context():
-                logits = self._forward(inputs).float()
-            right += (logits.argmax(dim=1) == labels).sum()
-            loss += functional.cross_entropy(logits, labels, reduction="sum")
-        return right.item() / len(split), loss.item() / len(split)
+        return evaluate(self._forward, split, self._data, self._engine)
 
     def begin_round(self, number: int, epoch: int) -> None:
         """Start anew, with the weights the model has now and no momentum.
@@ -206,3 +191,28 @@ class Trainer:
                 # The layout of the parameter, not only its values: kernels add in the order of the layout.
                 buffer = torch.empty_like(parameter).copy_(momentum.to(parameter.device))
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
+
+
+@torch.inference_mode()
+def evaluate(
+    forward: Callable[[torch.Tensor], torch.Tensor], split: DeviceSplit, data: ImageData, engine: Engine
+) -> tuple[float, float]:
+    """Return the share of a split's images that a model classifies rightly, and its mean cross-entropy in nats.
+
+    Args:
+        forward: The model, in evaluation mode and placed by ``engine``.
+        split: The images.
+        data: The data set, for its normalisation.
+        engine: Device and precision.
+    """
+    right = torch.zeros((), dtype=torch.int64, device=engine.device)
+    loss = torch.zeros((), dtype=torch.float64, device=engine.device)
+    batches = eval_batches(
+        split, batch_size=EVAL_BATCH_SIZE, mean=data.mean, std=data.std, memory_format=engine.memory_format
+    )
+    for inputs, labels in batches:
+        with engine.forward_context():
+            logits = forward(inputs).float()
+        right += (logits.argmax(dim=1) == labels).sum()
+        loss += functional.cross_entropy(logits, labels, reduction="sum")
+    return right.item() / len(split), loss.item() / len(split)

@@ -1,0 +1,148 @@
+"""``export``, ``evaluate`` and ``replay``: models out of a results folder, and the proof that they are what it says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from search.errors import UserError, unknown_name
+from search.results.folder import Folder
+
+if TYPE_CHECKING:
+    from search.driver.experiment import Experiment
+
+DIFFERENT = 3
+
+Directory = Annotated[str, typer.Argument(metavar="DIR", help="Experiment folder: a path or a URI.")]
+DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Where the data lies now.")]
+
+
+def export(
+    directory: Directory,
+    trial: Annotated[str | None, typer.Option(metavar="ID", help="Trial to export.")] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="Export the most accurate trial that stores at most this (200kB).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write into; default DIR's name and the trial's.")] = None,
+    dense: Annotated[bool, typer.Option("--dense", help="Also write the plain weights.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write an ONNX file.")] = False,
+    data: DataPath = None,
+) -> None:
+    """Write a model of the frontier as files that stand on their own."""
+    from search.data import load_dataset
+    from search.driver.actor import model_path
+    from search.driver.experiment import open_experiment
+    from search.exporting import export_trial
+
+    if (trial is None) == (max_bytes is None):
+        raise UserError("export: write either --trial ID or --max-bytes SIZE")
+    experiment = open_experiment(Folder(directory))
+    row = _row(experiment, trial if trial is not None else _best_within(experiment, str(max_bytes)))
+    try:
+        model_file = experiment.folder.read(model_path(row["trial_id"]))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"trial {row['trial_id']}: its model was not kept, for it is on no frontier; train it again with: "
+            f"rps-search replay {directory} --trial {row['trial_id']} --keep"
+        ) from error
+    folder = out or Path(f"{Path(experiment.folder.uri).name}-{row['trial_id']}")
+    provenance = experiment.spec.provenance
+    written = export_trial(
+        row,
+        model_file,
+        folder,
+        data=load_dataset(_located(experiment, data)),
+        provenance=provenance.model_dump() if provenance else {},
+        dense=dense,
+        onnx=onnx,
+    )
+    for path in written:
+        print(f"{path}  {path.stat().st_size:,} bytes")
+
+
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="An exported folder, or the model file in one.")], data: DataPath = None
+) -> None:
+    """Classify the test images with an exported model and compare with the results table."""
+    from search.exporting import evaluate_bundle, read_bundle
+
+    found = evaluate_bundle(read_bundle(file), data_path=data)
+    right, expected = (round(found[name] * found["images"]) for name in ("accuracy", "table_accuracy"))
+    print(f"accuracy {found['accuracy']:.4%} ({right} of {found['images']} images), loss {found['loss']:.4f}")
+    if right != expected:
+        print(f"rps-search: the results table says {expected} of {found['images']} images", file=sys.stderr)
+        sys.exit(DIFFERENT)
+    print("equal to the results table, to the last image")
+
+
+def replay(
+    directory: Directory,
+    trial: Annotated[str, typer.Option(metavar="ID", help="Trial to train again.")],
+    keep: Annotated[bool, typer.Option("--keep", help="Keep its model in the folder, for export.")] = False,
+    data: DataPath = None,
+) -> None:
+    """Train a trial again, here and without Ray, and compare with the results table."""
+    from search.config import TrialConfig
+    from search.data import load_dataset
+    from search.driver.actor import model_path
+    from search.driver.experiment import open_experiment
+    from search.trial import Trial, threads_for
+
+    experiment = open_experiment(Folder(directory))
+    row = _row(experiment, trial)
+    config = TrialConfig.model_validate_json(row["config_json"])
+    images = load_dataset(_located(experiment, data))
+    again = Trial(config, images, threads=threads_for(experiment.spec.resources.cpus))
+    while not again.done:
+        report = again.step()
+        print(f"epoch {report.epoch}: loss {report.loss:.4f}, validation {report.accuracy_val:.2%}", file=sys.stderr)
+    end = again.finish()
+    if keep:
+        experiment.folder.write_whole(model_path(row["trial_id"]), end.model_file)
+    different = False
+    for column in ("accuracy", "accuracy_val", "loss", "stored_bytes", "epochs_run"):
+        same = end.row[column] == row[column]
+        different |= not same
+        print(f"{column}: {end.row[column]} now, {row[column]} in the table{'' if same else '  <- differs'}")
+    if different:
+        print("rps-search: the trial was not reproduced (another device, or other versions?)", file=sys.stderr)
+        sys.exit(DIFFERENT)
+
+
+def _located(experiment: Experiment, data: str | None) -> Any:
+    spec = experiment.spec.data
+    return spec if data is None else spec.model_copy(update={"path": data})
+
+
+def _row(experiment: Experiment, trial_id: str) -> dict[str, Any]:
+    """Return the row of a finished trial; the beginning of its id is enough where it is the only one."""
+    from search.results.store import ResultStore
+
+    rows = {row["trial_id"]: row for row in ResultStore(experiment.folder).read("trials").to_pylist()}
+    matching = [known for known in rows if known.startswith(trial_id)] if trial_id else []
+    if len(matching) > 1:
+        raise UserError(f"--trial {trial_id}: {len(matching)} trials begin so; write more of the id")
+    if not matching:
+        raise UserError(
+            f"--trial: {unknown_name('trial', trial_id, list(rows)[:20])}" if rows else "there is no trial yet"
+        )
+    row = rows[matching[0]]
+    if row["status"] != "finished":
+        raise UserError(f"--trial {trial_id}: it is {row['status']}, and has no model")
+    return row
+
+
+def _best_within(experiment: Experiment, max_bytes: str) -> str:
+    """Return the id of the most accurate trial (on validation) that fits."""
+    from search.cli.frontier import parse_bytes
+    from search.results import ResultStore, picks, points
+
+    trials = ResultStore(experiment.folder).read("trials")
+    found = points.points(trials)
+    row = picks.best_within(found, parse_bytes(max_bytes))
+    if row is None:
+        raise UserError(f"--max-bytes {max_bytes}: no finished trial is that small")
+    return found["trial_id"][row].as_py()

@@ -1,0 +1,190 @@
+"""Exported models: a folder with the compressed model, what it takes to build it again, and a card."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save_file
+from torch import nn
+
+from baselines import unmask_
+from rps_core import to_dense
+from rps_core.sharing import find_sharing
+from search.config import TrialConfig
+from search.data import DeviceSplit, ImageData, load_dataset
+from search.errors import UserError
+from search.exporting.card import model_card
+from search.methods import load_trained
+from search.training.engine import choose_engine
+from search.training.trainer import evaluate
+from search.trial import build, threads_for, workbench
+
+MODEL, FACTS, CARD = "model.safetensors", "model.json", "README.md"
+DENSE, ONNX = "dense.safetensors", "model.onnx"
+ROW_FACTS = (
+    "trial_id",
+    "experiment",
+    "method",
+    "ratio",
+    "lr",
+    "weight_decay",
+    "seed",
+    "epochs_run",
+    "accuracy",
+    "accuracy_val",
+    "stored_bytes",
+    "stored_parameters",
+    "virtual_size",
+    "flops",
+    "device",
+)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An exported model.
+
+    Attributes:
+        folder: Where its files lie.
+        config: The trial that made it.
+        facts: Its row of the trials table and where it came from.
+    """
+
+    folder: Path
+    config: TrialConfig
+    facts: Mapping[str, Any]
+
+
+def export_trial(
+    row: Mapping[str, Any],
+    model_file: bytes,
+    out: Path,
+    *,
+    data: ImageData,
+    provenance: Mapping[str, Any],
+    dense: bool = False,
+    onnx: bool = False,
+) -> list[Path]:
+    """Write a trial's model with all that is needed to use it.
+
+    Args:
+        row: The trial's row.
+        model_file: The compressed model as the trial saved it.
+        out: Folder to write into; made if it is not there.
+        data: The data it was trained on, for shapes and normalisation.
+        provenance: Versions and commit of the experiment.
+        dense: Also write the plain weights.
+        onnx: Also write an ONNX file of the plain model.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: If the folder holds another export, the file does not fit the trial, or ONNX is not installed.
+    """
+    config = TrialConfig.model_validate_json(row["config_json"])
+    if (out / FACTS).exists() and read_bundle(out).config.trial_id != config.trial_id:
+        raise UserError(f"{out}: holds the export of another trial; choose another folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MODEL).write_bytes(model_file)
+    facts = {name: row[name] for name in ROW_FACTS} | {
+        "config": config.model_dump(mode="json"),
+        "classes": data.classes,
+        "class_names": data.class_names,
+        "image_shape": data.shape,
+        "mean": data.mean,
+        "std": data.std,
+        "provenance": dict(provenance),
+    }
+    (out / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (out / CARD).write_text(model_card(facts, row), encoding="utf-8")
+    written = [out / MODEL, out / FACTS, out / CARD]
+    if dense or onnx:
+        plain = plain_model(load_trained(workbench(config, data, torch.device("cpu")), out / MODEL))
+        if dense:
+            save_file({k: v.detach().contiguous().clone() for k, v in plain.state_dict().items()}, out / DENSE)
+            written.append(out / DENSE)
+        if onnx:
+            _write_onnx(plain, data.shape, out / ONNX)
+            written.append(out / ONNX)
+    return written
+
+
+def plain_model(model: nn.Module) -> nn.Module:
+    """Return the model without compression, with equal outputs."""
+    return unmask_(model) if find_sharing(model) is None else to_dense(model)
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read what an exported folder, or the model file in one, says about itself.
+
+    Raises:
+        UserError: If it is none.
+    """
+    folder = path if path.is_dir() else path.parent
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        return Bundle(folder, TrialConfig.model_validate(facts["config"]), facts)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no exported model ({FACTS} is not there); make one with rps-search export") from error
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise UserError(f"{folder / FACTS}: damaged; export the model again ({type(error).__name__})") from error
+
+
+def evaluate_bundle(bundle: Bundle, *, data_path: str | None = None, gpu: bool = False) -> dict[str, float]:
+    """Classify the test images with an exported model.
+
+    Args:
+        bundle: The model.
+        data_path: Where the data lies now; None looks where it lay.
+        gpu: Compute on the GPU.
+
+    Returns:
+        ``accuracy`` now and ``table_accuracy`` as the results table has it, both in [0, 1], and ``images``.
+
+    Raises:
+        UserError: If the data is not there, or the model file is damaged.
+    """
+    config = bundle.config
+    where = config.data if data_path is None else config.data.model_copy(update={"path": data_path})
+    data = load_dataset(where)
+    torch.set_num_threads(threads_for(1))
+    engine = choose_engine(build(config, data), config.train.precision, gpu=gpu)
+    model = engine.place(load_trained(workbench(config, data, engine.device), bundle.folder / MODEL))
+    accuracy, loss = evaluate(model, DeviceSplit.of(data.test, engine.device), data, engine)
+    return {
+        "accuracy": accuracy,
+        "loss": loss,
+        "table_accuracy": bundle.facts["accuracy"],
+        "images": len(data.test),
+    }
+
+
+def _write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError("an ONNX file needs two more packages: pip install 'rps-search[onnx]'") from error
+    batch = torch.export.Dim("batch", min=1)
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / path.name
+        torch.onnx.export(
+            model.eval(),
+            (torch.zeros(2, *shape),),
+            str(target),
+            dynamo=True,
+            dynamic_shapes=({0: batch},),
+            input_names=["images"],
+            output_names=["logits"],
+            external_data=False,
+            verbose=False,
+        )
+        path.write_bytes(target.read_bytes())
