@@ -21,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rps_core.compress import install, plan, psi_key
+from rps_core.compress import install
 from rps_core.config import RPSConfig
 from rps_core.group import Group
+from rps_core.planning import plan, psi_key
 from rps_core.quantize import pack, relative_error, unpack
 from rps_core.sharing import sharing_of
 

@@ -48,3 +48,8 @@ def hash_below(bound: int, seed: int, stream: int, positions: npt.NDArray[Any]) 
 def hash_sign(seed: int, stream: int, positions: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
     """Return a hash of each position in {-1, +1}."""
     return (1 - 2 * (hash64(seed, stream, positions) >> np.uint64(63)).astype(np.int8)).astype(np.int8)
+
+
+def group_seed(seed: int, number: int) -> int:
+    """Return the seed in [0, 2**63) of a model's group ``number``: ``seed`` itself for the first."""
+    return (seed + number * _GOLDEN) % (1 << 63)

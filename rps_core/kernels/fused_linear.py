@@ -7,6 +7,7 @@ outputs only.
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -88,9 +89,10 @@ def shared_linear(x: Tensor, psi: Tensor, group: Group, index: int, bias: Tensor
     y = x.new_empty(rows.shape[0], n_out)
     block_b = 16 if rows.shape[0] <= 16 else 32
     grid = (triton.cdiv(n_out, _BLOCK_OUT), triton.cdiv(rows.shape[0], block_b))
-    _linear[grid](
-        rows.contiguous(), psi, psi if bias is None else bias, y, *kernel.tables, layer.start, rows.shape[0], n_in,
-        n_out, group.slots, group.mapping.blocks, layer.scale, HAS_BIAS=bias is not None, PERIOD=kernel.period,
-        WIDE=kernel.wide, BLOCK_B=block_b, BLOCK_OUT=_BLOCK_OUT, BLOCK_IN=_BLOCK_IN,
-    )  # fmt: skip
+    with torch.cuda.device_of(psi):
+        _linear[grid](
+            rows.contiguous(), psi, psi if bias is None else bias, y, *kernel.tables, layer.start, rows.shape[0], n_in,
+            n_out, group.slots, group.mapping.blocks, layer.scale, HAS_BIAS=bias is not None, PERIOD=kernel.period,
+            WIDE=kernel.wide, BLOCK_B=block_b, BLOCK_OUT=_BLOCK_OUT, BLOCK_IN=_BLOCK_IN,
+        )  # fmt: skip
     return y.view(*x.shape[:-1], n_out)

@@ -151,10 +151,11 @@ class TritonFoldedKernel:
         for i in indices:
             layer = self.layers[i]
             out = psi.new_empty(layer.block.size)
-            _recover[(triton.cdiv(out.numel(), _BLOCK),)](
-                psi, out, *self.tables, layer.start, out.numel(), slots, blocks, layer.scale,
-                PERIOD=self.period, LONG=slots >= _BLOCK, WIDE=self.wide, BLOCK=_BLOCK,
-            )  # fmt: skip
+            with torch.cuda.device_of(psi):
+                _recover[(triton.cdiv(out.numel(), _BLOCK),)](
+                    psi, out, *self.tables, layer.start, out.numel(), slots, blocks, layer.scale,
+                    PERIOD=self.period, LONG=slots >= _BLOCK, WIDE=self.wide, BLOCK=_BLOCK,
+                )  # fmt: skip
             weights.append(out.view(layer.block.shape))
         return weights
 
@@ -162,7 +163,8 @@ class TritonFoldedKernel:
         """Return ``R^T`` times the weights of the layers ``indices``, ``(slots,)``."""
         out = weights[0].new_zeros(self.mapping.slots, dtype=sum_dtype(weights[0].dtype))
         for weight, i in zip(weights, indices, strict=True):
-            self._fold_layer(out, weight.contiguous(), self.layers[i])
+            with torch.cuda.device_of(out):
+                self._fold_layer(out, weight.contiguous(), self.layers[i])
         return out.to(weights[0].dtype)
 
     def _fold_layer(self, out: Tensor, grad: Tensor, layer: Layer) -> None:

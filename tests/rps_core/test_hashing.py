@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rps_core.hashing import hash64, hash_below, hash_sign
+from rps_core.hashing import group_seed, hash64, hash_below, hash_sign
 
 
 def reference(seed: int, stream: int, position: int) -> int:
@@ -44,3 +44,10 @@ def test_below_is_uniform_and_in_range():
     assert counts.size == 10
     assert abs(counts - 10_000).max() < 5 * np.sqrt(9_000)
     assert hash_below(1, 3, 0, np.arange(5)).tolist() == [0] * 5
+
+
+def test_groups_of_a_model_have_seeds_of_their_own():
+    seeds = [group_seed(5, number) for number in range(4)]
+    assert seeds[0] == 5
+    assert len(set(seeds)) == 4
+    assert group_seed(2**63 - 1, 3) == (2**63 - 1 + 3 * 0x9E3779B97F4A7C15) % 2**63
