@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 
 import duckdb
@@ -39,13 +40,14 @@ class Query:
 
     Args:
         stores: One store an experiment.
-        memory_limit: Most memory that DuckDB may take (``768MB``, ``4GB``).
+        memory_limit: Most memory that DuckDB may take (``768MB``, ``4GB``); what needs more goes to temporary files.
     """
 
     def __init__(self, stores: Sequence[ResultStore], memory_limit: str = MEMORY_LIMIT) -> None:
         self._stores = list(stores)
         self._sources: dict[TableName, list[Source]] = {}
         self._left_out: set[tuple[str, str]] = set()
+        self._spill = tempfile.TemporaryDirectory(prefix="rps-search-", ignore_cleanup_errors=True)
         try:
             self._connection = duckdb.connect(
                 ":memory:",
@@ -56,6 +58,7 @@ class Query:
                     "allow_community_extensions": False,
                     "python_enable_replacements": False,
                     "memory_limit": memory_limit,
+                    "temp_directory": self._spill.name,
                     "lock_configuration": True,
                 },
             )
@@ -63,8 +66,9 @@ class Query:
             raise UserError(f"memory limit {memory_limit!r}: {error!s}") from error
 
     def close(self) -> None:
-        """Free what DuckDB holds."""
+        """Free what DuckDB holds, in memory and on disk."""
         self._connection.close()
+        self._spill.cleanup()
 
     def relation(self, sql: str) -> duckdb.DuckDBPyRelation:
         """Return the answer as a DuckDB relation, computed when it is read.

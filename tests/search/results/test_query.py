@@ -7,6 +7,7 @@ import pytest
 from search.errors import UserError
 from search.results import Folder, ResultStore, load
 from search.results.query import Query
+from search.spec import named_specs
 
 
 @pytest.fixture
@@ -131,6 +132,23 @@ def test_parts_that_a_compaction_deletes_meanwhile_are_found_again(store: Result
     assert answer(query, "SELECT sum(number) AS s FROM trials") == [{"s": 120}]
 
 
+def test_what_memory_does_not_hold_goes_to_temporary_files(
+    store: ResultStore, trial, monkeypatch, tmp_path: Path
+) -> None:
+    store.append("trials", [trial(0)])
+    here, spill = tmp_path / "here", tmp_path / "spill"
+    here.mkdir()
+    spill.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("tempfile.tempdir", str(spill))
+    query = Query([store], "60MB")
+    assert len(list(spill.iterdir())) == 1
+    found = query.batches("SELECT md5(range::VARCHAR) AS m FROM range(1500000) ORDER BY m LIMIT 3 OFFSET 1400000")
+    assert found.read_all().num_rows == 3
+    query.close()
+    assert list(here.iterdir()) == list(spill.iterdir()) == []
+
+
 def test_python_users_get_arrow_pandas_and_relations(query: Query, store: ResultStore) -> None:
     pytest.importorskip("pandas")
     results = load(store.folder.uri, store.folder.uri)
@@ -169,10 +187,12 @@ def test_tables_in_an_object_store_are_written_compacted_and_asked(bucket: str, 
 
 @pytest.mark.slow
 def test_reading_loads_neither_torch_nor_ray_nor_optuna(query: Query, store: ResultStore) -> None:
+    store.folder.write_whole("spec.yaml", named_specs()["quickstart"].encode())
+    store.folder.write_whole("results/meta.json", b"{}")
     code = """
 import sys
 from search.cli.app import app
-for command in (["query", sys.argv[1], "FROM trials"], ["frontier", sys.argv[1]], ["status", "--help"]):
+for command in (["query", sys.argv[1], "FROM trials"], ["frontier", sys.argv[1]], ["status", sys.argv[1]]):
     try:
         app(command)
     except SystemExit as end:
