@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
@@ -60,6 +62,16 @@ def _tpe(seed: int, startup_trials: int) -> BaseSampler:
     return TPESampler(seed=seed, n_startup_trials=startup_trials, multivariate=True, constant_liar=True)
 
 
+def _nsga2(seed: int, startup_trials: int) -> BaseSampler:
+    return NSGAIISampler(seed=seed, population_size=POPULATION)
+
+
+def _nsga3(seed: int, startup_trials: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return NSGAIIISampler(seed=seed, population_size=POPULATION)
+
+
 def _gp(seed: int, startup_trials: int) -> BaseSampler:
     return GPSampler(seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False)
 
@@ -67,12 +79,12 @@ def _gp(seed: int, startup_trials: int) -> BaseSampler:
 KINDS: Mapping[str, Kind] = {
     "tpe": Kind(_tpe, Capacity(best=50, recent=20, others=100, arrivals=60), joint=False, recombine=True),
     "nsga2": Kind(
-        lambda seed, _: NSGAIISampler(seed=seed, population_size=POPULATION),
+        _nsga2,
         Capacity(best=POPULATION, recent=0, others=0, arrivals=20 * POPULATION),
         joint=True,
     ),
     "nsga3": Kind(
-        lambda seed, _: NSGAIIISampler(seed=seed, population_size=POPULATION),
+        _nsga3,
         Capacity(best=POPULATION, recent=0, others=0, arrivals=20 * POPULATION),
         joint=True,
     ),

@@ -1,0 +1,181 @@
+import math
+import warnings
+
+import optuna
+import pytest
+
+from search.proposing import ExhaustedError, Past, Proposer
+from search.space import Space
+from search.spec import SpaceSpec
+
+SHAPES = {"stem": (16, 3, 3, 3), "body": (32, 16, 3, 3), "fc": (10, 32)}
+SAMPLERS = ["tpe", "nsga2", "nsga3", "gp", "random", "qmc", "grid"]
+
+
+def space(**fields):
+    return Space(SpaceSpec(**{"methods": ["rps", "snip"], **fields}), SHAPES, groups=list(SHAPES))
+
+
+def outcome(suggestion):
+    """A made-up trial: less memory costs accuracy, a learning rate of 0.3 is best, and snip is worse."""
+    accuracy = 0.9 - 0.05 * math.log(suggestion.ratio) - 0.05 * abs(math.log(suggestion.lr / 0.3))
+    return {"accuracy": accuracy - 0.05 * (suggestion.method == "snip"), "memory": 1e5 / suggestion.ratio}
+
+
+def run(proposer, trials, in_flight=3):
+    """Run made-up trials, a few at a time, and return what was proposed."""
+    proposed, running = [], []
+    for _ in range(trials):
+        number, suggestion = proposer.ask()
+        proposed.append(suggestion)
+        running.append((number, suggestion))
+        if len(running) >= in_flight:
+            done, suggestion = running.pop(0)
+            proposer.tell(done, status="finished", **outcome(suggestion))
+    return proposed
+
+
+def past(number, suggestion, status="finished"):
+    return Past(suggestion.params, status, number, **(outcome(suggestion) if status == "finished" else {}))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_configuration_is_proposed_twice_and_all_are_feasible(sampler):
+    proposed = run(Proposer(space(), sampler=sampler, seed=1, startup_trials=5), 8 if sampler == "gp" else 40)
+    assert len({suggestion.key for suggestion in proposed}) == len(proposed)
+    total = 432 + 4608 + 320
+    for suggestion in proposed:
+        assert suggestion.budgets is None or sum(suggestion.budgets.values()) == round(total / suggestion.ratio)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_proposals_follow_from_the_seed_and_the_calls(sampler):
+    count = 7 if sampler == "gp" else 30
+    one, same, other = (run(Proposer(space(), sampler=sampler, seed=s, startup_trials=5), count) for s in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_numbers_are_dense(sampler):
+    proposer = Proposer(space(), sampler=sampler)
+    assert [proposer.ask()[0] for _ in range(8)] == list(range(8))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_a_restored_search_proposes_what_an_uninterrupted_one_does(sampler):
+    whole = Proposer(space(), sampler=sampler, seed=3)
+    proposed = run(whole, 300, in_flight=1)
+    resumed = Proposer(space(), sampler=sampler, seed=3)
+    resumed.restore(past(number, suggestion) for number, suggestion in enumerate(proposed))
+    assert run(resumed, 5, in_flight=1) == run(whole, 5, in_flight=1)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
+def test_what_was_in_flight_can_be_told_after_a_restart_and_is_not_proposed_again(sampler):
+    first = Proposer(space(), sampler=sampler, seed=3)
+    proposed = [first.ask()[1] for _ in range(6)]
+    resumed = Proposer(space(), sampler=sampler, seed=3)
+    resumed.restore([past(0, proposed[0]), *(past(n, proposed[n], "running") for n in range(1, 6))])
+    assert resumed.in_flight == dict(enumerate(proposed[1:], start=1))
+    number, suggestion = resumed.ask()
+    assert number == 6
+    assert suggestion.key not in {earlier.key for earlier in proposed}
+    for running in range(1, 6):
+        resumed.tell(running, status="finished", **outcome(proposed[running]))
+    assert list(resumed.in_flight) == [6]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize(
+    "values", [{"accuracy": math.nan, "memory": 1.0}, {"accuracy": 0.5}, {"accuracy": 1, "memory": math.inf}]
+)
+def test_values_that_are_missing_or_not_finite_leave_nothing_running(sampler, values):
+    proposer = Proposer(space(), sampler=sampler)
+    for _ in range(15):
+        number, _ = proposer.ask()
+        proposer.tell(number, status="finished", **values)
+    assert proposer.in_flight == {}
+    assert run(proposer, 3)
+
+
+def test_only_what_is_in_flight_can_be_told():
+    proposer = Proposer(space())
+    with pytest.raises(ValueError, match="in flight can be told, but got 4"):
+        proposer.tell(4, status="failed")
+
+
+def test_the_known_allocations_come_first():
+    proposed = [Proposer(space(), enqueue_known=True).ask()[1] for _ in range(1)]
+    proposer = Proposer(space(methods=["rps"]))
+    own, uniform, erk = (proposer.ask()[1] for _ in range(3))
+    assert proposed[0].method == "rps"
+    assert own.budgets is None
+    assert {uniform.params[f"rps.share.{name}"] for name in SHAPES} == {0.0}
+    assert erk.params["rps.share.fc"] > erk.params["rps.share.body"]
+
+
+def test_a_small_space_is_proposed_whole_and_then_ends():
+    small = space(budgets="global", ratio={"choices": [2, 4, 8]}, lr={"choices": [0.1, 0.2]})
+    for sampler in ("tpe", "nsga2", "random", "grid"):
+        proposer = Proposer(small, sampler=sampler)
+        assert len({suggestion.key for suggestion in run(proposer, 12)}) == 12
+        with pytest.raises(ExhaustedError, match="all 12 configurations"):
+            proposer.ask()
+
+
+def test_a_grid_takes_the_ends_of_a_range_and_uniform_shares():
+    proposer = Proposer(space(methods=["rps"], ratio={"low": 2, "high": 32}, lr=0.1), sampler="grid")
+    proposed = run(proposer, 10)
+    assert sorted({s.ratio for s in proposed}) == pytest.approx([2, 4, 8, 16, 32])
+    assert {s.params["rps.share.fc"] for s in proposed if s.budgets} == {0.0}
+    with pytest.raises(ExhaustedError):
+        proposer.ask()
+
+
+def test_earlier_searches_inform_without_being_counted_or_run_again():
+    teacher = Proposer(space(), sampler="random", seed=9)
+    lessons = run(teacher, 60, in_flight=1)
+    taught = Proposer(space(), seed=1, enqueue_known=False)
+    taught.restore(Past(s.params, "finished", None, **outcome(s)) for s in lessons)
+    proposed = run(taught, 20)
+    assert not {s.key for s in proposed} & {s.key for s in lessons}
+    untaught = run(Proposer(space(), seed=1, enqueue_known=False), 10)
+    assert sum(s.method == "rps" for s in proposed[:10]) > sum(s.method == "rps" for s in untaught)
+
+
+@pytest.mark.parametrize(("sampler", "trials"), [("tpe", 250), ("nsga2", 600)])
+def test_a_sampler_learns_which_method_and_learning_rate_are_good(sampler, trials):
+    proposed = run(Proposer(space(budgets="global"), sampler=sampler, seed=0), trials)[-60:]
+    off = sorted(abs(math.log(s.lr / 0.3)) for s in proposed)[30]
+    assert sum(s.method == "rps" for s in proposed) > 45
+    assert off < 0.4  # a random one is off by 0.9 in the middle
+
+
+@pytest.mark.parametrize(("sampler", "trials"), [("tpe", 200), ("nsga2", 500)])
+def test_proposals_move_to_where_the_constraint_is_met(sampler, trials):
+    proposer = Proposer(space(methods=["rps"], budgets="global"), sampler=sampler, seed=0, enqueue_known=False)
+    ratios = []
+    for _ in range(trials):
+        number, suggestion = proposer.ask()
+        ratios.append(suggestion.ratio)
+        values = outcome(suggestion)
+        proposer.tell(number, status="finished", **values, constraints=[math.log(values["memory"] / 2000)])
+    assert sum(ratio >= 50 for ratio in ratios[-50:]) > 30
+
+
+def test_the_cost_of_a_proposal_is_bounded_by_the_history():
+    proposer = Proposer(space(), seed=0)
+    run(proposer, 400)
+    study = proposer._model._study
+    assert len(study.get_trials(deepcopy=False)) < 500
+
+
+def test_optuna_is_left_as_it_was_and_says_nothing(capfd):
+    level = optuna.logging.get_verbosity()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(Proposer(space(), seed=0), 30)
+        run(Proposer(space(), sampler="nsga3", seed=0), 60)
+    assert optuna.logging.get_verbosity() == level
+    assert capfd.readouterr() == ("", "")
