@@ -1,0 +1,45 @@
+import subprocess
+import sys
+
+import pytest
+
+import search
+from search.errors import UserError
+
+SPEC = {
+    "name": "api",
+    "trials": 3,
+    "data": {"name": "tests.search.cli.tiny:images"},
+    "model": {"args": {"hidden": [8]}},
+    "train": {"epochs": 1, "batch_size": 16},
+    "space": {"methods": ["rand"], "ratio": {"low": 2, "high": 8}, "lr": 0.1},
+}
+
+
+@pytest.mark.ray
+def test_a_search_from_python_uses_the_ray_that_runs_and_leaves_it(tmp_path):
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        results = search.launch(SPEC, storage=tmp_path / "run", overrides=["train.epochs=2"])
+        assert results.trials.num_rows == 3
+        assert search.load(tmp_path / "run").epochs.num_rows == 6
+        assert search.resume(tmp_path / "run").trials.num_rows == 3
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+
+
+def test_wrong_input_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match=r"train\.epoch: unknown field"):
+        search.launch({"train": {"epoch": 3}}, storage=tmp_path / "run")
+    with pytest.raises(UserError, match="no experiment"):
+        search.resume(tmp_path / "run")
+    with pytest.raises(UserError, match="did you mean 'local'"):
+        search.launch(SPEC, storage=tmp_path / "run", cluster="lokal")
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, search; sys.exit(bool({'torch', 'ray', 'optuna', 'pyarrow'} & sys.modules.keys()))"
+    subprocess.run([sys.executable, "-c", code], check=True)
