@@ -145,6 +145,19 @@ def test_project_is_the_least_squares_solution(mlp):
     assert 0.3 < errors["0"] < 1
 
 
+def test_fine_tuning_starts_from_the_projection(mlp):
+    torch.manual_seed(3)
+    x, y = torch.randn(32, 6, dtype=torch.float64), torch.randn(32, 4, dtype=torch.float64)
+    dense = mlp.double()
+    train(dense, steps=200)
+    projected = project_(copy.deepcopy(dense), RPSConfig(ratio=1.5))
+    drawn = compress_(copy.deepcopy(dense), RPSConfig(ratio=1.5))
+    loss = {name: float((m(x) - y).square().mean().detach()) for name, m in (("start", projected), ("drawn", drawn))}
+    train(projected, steps=50)
+    assert loss["start"] < loss["drawn"]
+    assert float((projected(x) - y).square().mean().detach()) < 0.9 * loss["start"]
+
+
 def test_budgets_make_groups_with_psi_of_their_own(resnet):
     compress_(resnet, RPSConfig(ratio=10, budgets={"conv*": 200, "fc": 1.0}))
     assert [name for name, _ in resnet.named_parameters() if name.startswith("psi")] == ["psi_0", "psi_1"]

@@ -35,3 +35,14 @@ def test_effective_update_is_at_most_curvature():
 def test_refuses(name):
     with pytest.raises(ValueError, match=r"gradient_scaling must be one of|0 <= a <= 2"):
         check_gradient_scaling(name)
+
+
+def test_effective_update_moves_the_weights_of_a_slot_by_the_mean_of_their_dense_updates():
+    """The mean weighs a weight by its layer's scale (arXiv:2310.11611)."""
+    rng = np.random.default_rng(1)
+    scales, signs, grads, lr = rng.uniform(0.1, 2, 6), rng.choice([-1, 1], 6), rng.normal(size=6), 0.3
+    (scaler,) = gradient_scaler("effective_update", np.array([6]), scales.sum(keepdims=True), np.zeros(1))
+    step = -lr * (scales * signs * grads).sum() / scaler
+    shared = signs * (scales * signs * step)
+    dense = signs * (-lr * grads)
+    np.testing.assert_allclose(shared.mean(), (scales * dense).sum() / scales.sum())

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rps_core.kernels import Layer
 from rps_core.kernels.choose import make_kernel
@@ -92,10 +94,39 @@ def test_half_precision_is_summed_in_single(name):
     assert float(total) == pytest.approx(1000 / 256, rel=1e-2)
 
 
-def test_random_fold_keeps_nothing_as_long_as_the_weights():
+class Largest(TorchDispatchMode):
+    """Notes the entries of the largest storage that an operator makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.entries = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given = [
+            tensor.untyped_storage().data_ptr()
+            for tensor in tree_leaves((args, kwargs))
+            if isinstance(tensor, torch.Tensor)
+        ]
+        for made in tree_leaves(result):
+            if isinstance(made, torch.Tensor) and made.untyped_storage().data_ptr() not in given:
+                self.entries = max(self.entries, made.untyped_storage().nbytes() // made.element_size())
+        return result
+
+
+@pytest.mark.parametrize("slots", [300, 40_000])
+def test_random_fold_takes_memory_of_order_m_beside_the_weights(slots, monkeypatch):
+    """A forward makes the weights and else at most 4 m; a backward makes no more than rows at once."""
+    monkeypatch.setattr("rps_core.kernels.folded._ROWS_AT_ONCE", 6000)
+    n = 1_000_000
     layers = layers_of([(1000, 1000)])
-    kernel = FoldedKernel(MAPPINGS["random_fold"].build([layers[0].block], 5000, 0), layers, CPU)
-    psi = torch.randn(5000)
-    kernel.fold(kernel.recover(psi, [0]), [0])
+    kernel = FoldedKernel(MAPPINGS["random_fold"].build([layers[0].block], slots, 0), layers, CPU)
+    psi, grad = torch.randn(slots), torch.randn(1000, 1000)
+    with Largest() as forward:
+        kernel.recover(psi, [0])
+    with Largest() as backward:
+        kernel.fold([grad], [0])
+    assert forward.entries == n
+    assert backward.entries <= max(4 * slots, 2 * 6000)
     held = [t for t in vars(kernel).values() if isinstance(t, torch.Tensor)] + list(kernel._patterns.values())
-    assert sum(tensor.numel() for tensor in held) <= 4 * 5000
+    assert sum(tensor.numel() for tensor in held) <= 3 * max(slots, -(-n // slots))
