@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("launch")(launch.launch)
 app.command("resume")(launch.resume)
+app.command("repeat")(launch.repeat)
 app.command("status")(launch.status)
 app.command("query")(query.query)
 app.command("frontier")(frontier.frontier)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search.cli.cluster import must_submit, read_profile, submit
+from search.errors import UserError, unknown_name
 from search.results.folder import Folder
 
 if TYPE_CHECKING:
@@ -61,6 +63,34 @@ def resume(directory: Directory, set_: Set = None, cluster: Cluster = "local", v
     _run(experiment, profile, verbose)
 
 
+def repeat(
+    directory: Directory,
+    seeds: Annotated[int, typer.Option(help="Seeds that each is to have in all.")],
+    frontier: Annotated[bool, typer.Option("--frontier", help="Repeat every point of the frontier.")] = False,
+    trial: Annotated[list[str] | None, typer.Option(metavar="ID", help="Repeat this trial; repeatable.")] = None,
+    cluster: Cluster = "local",
+    verbose: Verbose = False,
+) -> None:
+    """Train trials again with further seeds, so that the frontier shows intervals."""
+    from search.driver.experiment import open_experiment
+    from search.results import load, points
+    from search.results.frontier import frontier as frontier_of
+
+    experiment = open_experiment(Folder(directory))
+    found = points.points(load(directory).trials, (experiment.spec.objectives.memory,))
+    known = dict(zip(found["trial_id"].to_pylist(), found["number"].to_pylist(), strict=True))
+    for name in trial or []:
+        if name not in known:
+            raise UserError(f"--trial: {unknown_name('finished trial', name, known)}")
+    chosen = frontier_of(found, (experiment.spec.objectives.memory,))["number"].to_pylist() if frontier else []
+    chosen += [known[name] for name in trial or []]
+    if not chosen:
+        raise UserError("repeat: nothing to repeat; write --frontier once trials have finished, or --trial ID")
+    if seeds <= experiment.spec.repeats:
+        raise UserError(f"--seeds {seeds}: each trial has {experiment.spec.repeats} already; write more")
+    _run(experiment, read_profile(cluster), verbose, repeat=sorted(set(chosen)), seeds=seeds)
+
+
 def status(directory: Directory) -> None:
     """Say how far a search is."""
     from search.cli.live import plain_line
@@ -90,14 +120,16 @@ def resume_line(experiment: Experiment) -> str:
     return f"rps-search resume {shlex.quote(experiment.folder.uri)}"
 
 
-def _run(experiment: Experiment, profile: Profile, verbose: bool) -> None:
+def _run(
+    experiment: Experiment, profile: Profile, verbose: bool, *, repeat: Sequence[int] = (), seeds: int = 0
+) -> None:
     """Run a search to its end and exit with the code that says how it ended."""
     from search.cli.live import view
     from search.driver.run import run_search
 
     try:
         with view(quiet=verbose) as watch:
-            outcome = run_search(experiment, profile, watch=watch, verbose=verbose)
+            outcome = run_search(experiment, profile, watch=watch, verbose=verbose, repeat=repeat, seeds=seeds)
     except KeyboardInterrupt:
         _interrupted(experiment)
     _report(experiment, outcome)

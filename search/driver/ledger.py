@@ -87,6 +87,8 @@ class Ledger:
         self._spec = spec
         self._proposer = proposer
         self._proposals: dict[int, _Proposal] = {}
+        self._runs: dict[int, list[Run]] = {}
+        self._further: set[str] = set()
         self._waiting: deque[Run] = deque()
         self.new_runs: list[Run] = []
         self.handed_out = 0
@@ -97,8 +99,8 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
-        """Whether as many trials have ended as the spec asks for."""
-        return self.recorded >= self._spec.trials
+        """Whether as many trials have ended as the spec asks for, and all further repeats."""
+        return self.recorded >= self._spec.trials and not self._further
 
     def next(self) -> Run | None:
         """Return the next run; None when all that the spec asks for are handed out, or the search is to stop."""
@@ -108,11 +110,39 @@ class Ledger:
             self._propose()
         if not self._waiting:
             return None
-        self.handed_out += 1
-        return self._waiting.popleft()
+        run = self._waiting.popleft()
+        self.handed_out += self._counts(run)
+        return run
+
+    def repeat(self, numbers: Iterable[int], seeds: int) -> int:
+        """Queue further repeats of proposals, beside the budget of trials; return how many there are to run.
+
+        Args:
+            numbers: The proposals.
+            seeds: Seeds that each is to have in all.
+        """
+        for number in numbers:
+            first = self._runs[number][0]
+            for repeat in range(self._spec.repeats, seeds):
+                if repeat not in {run.repeat for run in self._runs[number]}:
+                    config = first.config.model_copy(update={"seed": derive_seed(self._spec.seed, number, repeat)})
+                    run = Run(config, number, repeat, first.params, "repeat")
+                    self._runs[number].append(run)
+                    self._waiting.append(run)
+                    self._further.add(run.config.trial_id)
+                    self.new_runs.append(run)
+        return len(self._further)
+
+    def _counts(self, run: Run) -> bool:
+        """Whether a run belongs to the budget of trials; further repeats do not."""
+        return run.repeat < self._spec.repeats
 
     def record(self, run: Run, row: Mapping[str, Any]) -> None:
         """Take note of how a run ended."""
+        self._watch_failures(row)
+        if not self._counts(run):
+            self._further.discard(run.config.trial_id)
+            return
         self.recorded += 1
         proposal = self._proposals[run.number]
         proposal.rows.append(row)
@@ -125,7 +155,6 @@ class Ledger:
                 memory=past.memory,
                 constraints=past.constraints,
             )
-        self._watch_failures(row)
 
     def _propose(self) -> None:
         try:
@@ -136,12 +165,12 @@ class Ledger:
         self._proposals[number] = _Proposal(self._spec.repeats)
         for repeat in range(self._spec.repeats):
             run = Run(configure(self._spec, suggestion, number, repeat), number, repeat, suggestion.params)
+            self._runs.setdefault(number, []).append(run)
             self._waiting.append(run)
             self.new_runs.append(run)
 
     def _recall(self, journal: Sequence[Mapping[str, Any]], finished: Mapping[str, Mapping[str, Any]]) -> None:
         """Rebuild the state of an interrupted search from its tables."""
-        by_number: dict[int, list[Run]] = {}
         for row in [*journal, *finished.values()]:
             run = Run(
                 TrialConfig.model_validate_json(row["config_json"]),
@@ -150,15 +179,19 @@ class Ledger:
                 json.loads(row["params_json"]),
                 row.get("origin") or "sampler",
             )
-            known = by_number.setdefault(run.number, [])
+            known = self._runs.setdefault(run.number, [])
             if run.repeat not in {other.repeat for other in known}:
                 known.append(run)
         ended: list[tuple[Any, Past]] = []
         running: list[Past] = []
-        for number, runs in sorted(by_number.items()):
+        for number, runs in sorted(self._runs.items()):
             proposal = self._proposals[number] = _Proposal(self._spec.repeats)
             for run in sorted(runs, key=lambda r: r.repeat):
-                if run.config.trial_id in finished:
+                if not self._counts(run):
+                    if run.config.trial_id not in finished:
+                        self._further.add(run.config.trial_id)
+                        self._waiting.append(run)
+                elif run.config.trial_id in finished:
                     proposal.rows.append(finished[run.config.trial_id])
                 else:
                     self._waiting.append(run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ from search.methods import check_arguments, layer_shapes
 from search.models import build_model, stage_patterns
 from search.space import Space
 from search.spec import Spec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ def prepare(spec: Spec) -> Prepared:
     for method, ranges in spec.space.methods.items():
         check_arguments(method, ranges.args)
     data = load_dataset(spec.data)
+    if data.skipped:
+        named = ", ".join(data.skipped[:3]) + (", ..." if len(data.skipped) > 3 else "")
+        logger.warning("%d images cannot be decoded and are left out: %s", len(data.skipped), named)
     check_batch_size(spec.train.batch_size, len(data.train))
     model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
     shapes = layer_shapes(model)
@@ -55,14 +62,7 @@ def _meta(spec: Spec, model: nn.Module, data: ImageData, shapes: dict[str, tuple
         "dense_parameters": dense.stored_parameters,
         "virtual_size": dense.virtual_size,
         "reference": {"accuracy": spec.objectives.reference_accuracy, "memory": memory},
-        "layer_sizes": {name: _count(shape) for name, shape in shapes.items()},
+        "layer_sizes": {name: math.prod(shape) for name, shape in shapes.items()},
         "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
         "skipped_images": list(data.skipped)[:100],
     }
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from clusters.errors import ClusterError
 from clusters.profile import Profile
 from clusters.session import session
+from clusters.storage import check_storage
 from search.driver.experiment import Experiment
 from search.driver.lease import Lease
 from search.driver.ledger import Ledger
@@ -19,6 +20,7 @@ from search.driver.warm import earlier_proposals
 from search.errors import UserError
 from search.proposing import Proposer
 from search.results.store import ResultStore
+from search.spec import Spec
 
 
 @dataclass
@@ -46,6 +48,8 @@ def run_search(
     *,
     watch: Callable[[Progress], None] = lambda progress: None,
     verbose: bool = False,
+    repeat: Sequence[int] = (),
+    seeds: int = 0,
 ) -> Outcome:
     """Run a search until all its trials have ended, or go on with one that was interrupted.
 
@@ -54,6 +58,8 @@ def run_search(
         profile: Where trials run.
         watch: Called with the state of the search, several times a second.
         verbose: Let Ray and Tune talk.
+        repeat: Numbers of proposals to train with further seeds.
+        seeds: Seeds that each of those is to have in all.
 
     Raises:
         UserError: If the input is wrong, another driver works in the folder, or results cannot be written.
@@ -65,17 +71,21 @@ def run_search(
         spec = experiment.spec
         progress = Progress(spec.name, spec.trials, spec.objectives.memory, spec.train.epochs)
         progress.recall(finished)
-        if progress.ended >= spec.trials:
+        journal = store.read("proposals").to_pylist()
+        if len(finished) >= spec.trials and not repeat and len(journal) <= len(finished):
             return Outcome(progress, wall_seconds=time.monotonic() - began)
         prepared = prepare(spec)
         if experiment.read_meta() is None:
             experiment.write_meta(prepared.meta)
-        ledger = _ledger(experiment, prepared, store.read("proposals").to_pylist(), finished)
+        ledger = _ledger(experiment, prepared, journal, finished)
+        progress.total = max(spec.trials, ledger.recorded) + ledger.repeat(repeat, seeds) + _repeated(spec, finished)
         watch(progress)
         try:
             with session(profile, verbose=verbose) as cluster:
                 from search.driver.tuning import run_trials
 
+                if profile.kind != "local":
+                    check_storage(experiment.folder.uri, cluster)
                 starting = time.monotonic() - began
                 run_trials(
                     experiment,
@@ -114,6 +124,11 @@ def _ledger(
         enqueue_known=spec.search.enqueue_known,
     )
     return Ledger(spec, proposer, journal=journal, finished=finished, earlier=earlier_proposals(spec))
+
+
+def _repeated(spec: Spec, finished: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many trials that have ended are further repeats, beside the budget."""
+    return sum(row["repeat"] >= spec.repeats for row in finished)
 
 
 def _shares(progress: Progress, starting: float, wall: float) -> dict[str, float]:

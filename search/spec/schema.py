@@ -222,8 +222,6 @@ class SearchSpec(SpecModel):
     """Try the well-known allocations (uniform, ERK, global) first."""
     warm_start: list[str] = []
     """Folders of earlier experiments whose results the sampler learns from."""
-    pack: PositiveInt = 1
-    """Trials that train as one program on one device."""
 
 
 class ObjectiveSpec(SpecModel):

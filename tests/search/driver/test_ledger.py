@@ -133,3 +133,29 @@ def test_constraints_are_negative_where_they_are_met(make_spec, make_proposer, e
     spec = make_spec(objectives={"max_bytes": 2000, "min_accuracy": 0.8, "max_latency_ms": 0.5})
     row = end_of(Ledger(spec, make_proposer(spec)).next(), accuracy=0.4)
     assert violations(row, spec) == pytest.approx([-0.5, 0.5, 1.0])
+
+
+def test_further_repeats_are_run_beside_the_budget_and_survive_a_crash(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=4)
+    rows = drain(Ledger(spec, make_proposer(spec)), end_of)
+    ledger = Ledger(spec, make_proposer(spec), finished=rows)
+    assert ledger.complete
+    assert ledger.repeat([1, 3], seeds=3) == 4
+    assert not ledger.complete
+    journal = [run.journal_row("test") for run in ledger.new_runs]
+    rows += drain(ledger, end_of, most=1)
+    again = Ledger(spec, make_proposer(spec), journal=journal, finished=rows)
+    assert again.repeat([1, 3], seeds=3) == 3, "those in the journal are not queued twice"
+    rows += drain(again, end_of)
+    assert again.complete
+    assert sorted((row["number"], row["repeat"]) for row in rows) == [
+        (0, 0),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (2, 0),
+        (3, 0),
+        (3, 1),
+        (3, 2),
+    ]
+    assert len({row["seed"] for row in rows}) == len(rows)

@@ -1,0 +1,53 @@
+"""Learning from experiments that are over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from search.config import TrialConfig
+from search.driver.experiment import open_experiment
+from search.driver.ledger import outcome
+from search.errors import UserError
+from search.proposing import Past
+from search.results.folder import Folder
+from search.results.store import ResultStore
+from search.spec import Spec
+
+
+def earlier_proposals(spec: Spec) -> list[Past]:
+    """Return what the experiments in ``search.warm_start`` proposed and reached, those that ended first.
+
+    Raises:
+        UserError: If a folder holds no experiment, or one on other data, another model or another recipe, whose
+            accuracies say nothing about this one's.
+    """
+    found: list[Past] = []
+    for uri in spec.search.warm_start:
+        folder = Folder(uri)
+        _check_comparable(open_experiment(folder).spec, spec, uri)
+        rows = ResultStore(folder).read("trials").to_pylist()
+        rows.sort(key=lambda row: row["finished_at"])
+        found += [outcome(json.loads(group[0]["params_json"]), group, spec) for group in _by_proposal(rows)]
+    return found
+
+
+def _by_proposal(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(TrialConfig.model_validate_json(row["config_json"]).proposal_id, []).append(row)
+    return list(groups.values())
+
+
+def _check_comparable(old: Spec, new: Spec, uri: str) -> None:
+    for part, ignored in (("data", {"path"}), ("model", set()), ("train", {"checkpoint_every_s"})):
+        before = getattr(old, part).model_dump(exclude=ignored)
+        now = getattr(new, part).model_dump(exclude=ignored)
+        different = [key for key in now if before[key] != now[key]]
+        if different:
+            key = different[0]
+            raise UserError(
+                f"search.warm_start: {uri} was trained with {part}.{key} = {before[key]!r}, this experiment has "
+                f"{now[key]!r}; leave it out of the list"
+            )
