@@ -32,13 +32,16 @@ def read_spec(folder: Folder) -> Spec | None:
     return parse_spec(text, where=f"{folder}/{SPEC_PATH}")
 
 
-def shell_name(folder: Folder) -> str:
-    """Return how a person would write the folder in a shell: quoted, and relative where it lies below this one."""
+def shell_name(folder: Folder, file: str = "") -> str:
+    """Return how a person would write the folder, or a file in it, in a shell.
+
+    That is quoted, and relative where it lies below the current folder.
+    """
     name = str(folder)
     if folder.is_local:
         below = os.path.relpath(name)
         name = name if below.startswith("..") else below
-    return shlex.quote(name)
+    return shlex.quote(f"{name}/{file}" if file else name)
 
 
 def origin(folder: Folder, spec: Spec | None, name: str) -> Origin:
@@ -54,8 +57,11 @@ def origin(folder: Folder, spec: Spec | None, name: str) -> Origin:
     if spec is None:
         return Origin(visible(name), commands, [("Spec", "the folder holds none")], None)
     again = shlex.quote(str(Path(name).name + "-again"))
-    spec_file = shlex.quote(f"{str(folder) if place[:1] == chr(39) else place}/{SPEC_PATH}")
-    commands = [f"rps-search launch {spec_file} --storage {again}", f"rps-search resume {place}", *commands]
+    commands = [
+        f"rps-search launch {shell_name(folder, SPEC_PATH)} --storage {again}",
+        f"rps-search resume {place}",
+        *commands,
+    ]
     facts = [
         ("Seed", str(spec.seed)),
         ("Model", visible(spec.model.name)),

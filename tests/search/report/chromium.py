@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -156,3 +157,10 @@ def _connect(loop: IOLoop, profile: Path) -> WebSocketClientConnection:
             assert time.monotonic() < deadline, "the browser did not start"
             time.sleep(0.05)
     return loop.run_sync(lambda: websocket_connect(url, max_message_size=2**28), timeout=10)
+
+
+if __name__ == "__main__":
+    # python tests/search/report/chromium.py report.html picture.png: the first screen, as the README shows it.
+    with chromium_page() as shown:
+        shown.open(Path(sys.argv[1]).absolute(), 1120, 1180)
+        shown.screenshot(Path(sys.argv[2]), whole=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.report import Facts, gather
+from search.report import Facts, gather, write_report
 from tests.search.report.demo import write_demo
 
 
@@ -17,3 +17,9 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def facts(demo_folder: Path) -> Facts:
     """The facts of the demonstration experiment; tests must not change them."""
     return gather([demo_folder])
+
+
+@pytest.fixture(scope="session")
+def written(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of the demonstration experiment's report, the page first."""
+    return write_report([demo_folder], tmp_path_factory.mktemp("report") / "out")

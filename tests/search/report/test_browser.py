@@ -10,16 +10,14 @@ import pytest
 
 from search.report import write_report
 from tests.search.report.chromium import PROGRAM, Page, chromium_page
-from tests.search.report.demo import write_demo
 from tests.search.report.hostile import HOSTILE, write_hostile
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")]
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_demo(tmp_path_factory.mktemp("demo") / "experiment", 60, epochs=8)
-    return write_report([folder])[0]
+@pytest.fixture
+def demo(written: list[Path]) -> Path:
+    return written[0]
 
 
 @pytest.fixture(scope="module")
