@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from search.errors import UserError
 from search.report.answers import dense_facts, headline, headline_measure, picks
 from search.report.facts import Facts, Point
 from search.report.figures import (
@@ -40,7 +41,7 @@ def gather(folders: Iterable[str | os.PathLike[str]]) -> Facts:
         UserError: If a folder is no experiment, or they cannot be compared.
     """
     results = load(*folders)
-    specs = [read_spec(store.folder) for store in results.stores]
+    specs, notes = _specs(results)
     found = proposals(results)
     meta = _merged_meta(results)
     measure = meta.get("memory", "stored_bytes")
@@ -66,6 +67,7 @@ def gather(folders: Iterable[str | os.PathLike[str]]) -> Facts:
         fronts=found.shown_fronts,
         picks=chosen,
         empty=_empty(summary.counts),
+        notes=notes,
         failures=failures(results),
         failures_note=none_failed(summary.counts),
         times=times(results, found.methods),
@@ -145,6 +147,19 @@ def _reference(found: Proposals, measure: str, meta: dict[str, Any]) -> dict[str
     if given:
         return {"accuracy": float(given["accuracy"]), measure: float(given["memory"])}
     return {"accuracy": 0.0, measure: float(found.table[measure].to_numpy().max())}
+
+
+def _specs(results: Results) -> tuple[list[Spec | None], list[str]]:
+    """Return each experiment's spec, and a note for each that cannot be read: the tables are worth a report anyway."""
+    specs: list[Spec | None] = []
+    notes = []
+    for store in results.stores:
+        try:
+            specs.append(read_spec(store.folder))
+        except UserError as error:
+            specs.append(None)
+            notes.append(visible(f"The spec is left out, since it cannot be read: {error}"))
+    return specs, notes
 
 
 def _merged_meta(results: Results) -> dict[str, Any]:

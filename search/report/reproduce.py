@@ -55,7 +55,7 @@ def origin(folder: Folder, spec: Spec | None, name: str) -> Origin:
     place = shell_name(folder)
     commands = [f'rps-search query {place} "SELECT * FROM frontier"', f"rps-search frontier {place}"]
     if spec is None:
-        return Origin(visible(name), commands, [("Spec", "the folder holds none")], None)
+        return Origin(visible(name), commands, [("Spec", "the folder holds none that can be read")], None)
     again = shlex.quote(str(Path(name).name + "-again"))
     commands = [
         f"rps-search launch {shell_name(folder, SPEC_PATH)} --storage {again}",

@@ -168,6 +168,15 @@ def test_numbers_that_are_none_draw_nothing(tmp_path: Path) -> None:
     assert (facts.points[0].ratio, facts.points[0].lr) == (None, None)
 
 
+def test_a_spec_of_another_version_costs_no_results(tmp_path: Path) -> None:
+    folder = experiment(tmp_path / "e", [trial(0)])
+    (folder / "spec.yaml").write_text("name: e\nnew_field: 1", encoding="utf-8")
+    facts = gather([folder])
+    assert len(facts.points) == 1
+    assert "new_field: unknown field" in facts.notes[0]
+    assert facts.title == "e"
+
+
 def test_only_the_dense_model(tmp_path: Path) -> None:
     facts = gather([experiment(tmp_path / "e", [trial(0, method="dense")])])
     assert facts.headline == "Only the dense model has finished"
