@@ -21,7 +21,8 @@ from search.methods import Workbench, compress
 from search.models import build_model
 from search.training import checkpoint, measure
 from search.training.engine import choose_engine
-from search.training.trainer import EpochReport, Trainer
+from search.training.masked import masks_in, pack, unpack
+from search.training.trainer import EpochReport, Trainer, under, within
 
 SCORING_IMAGES_PER_CLASS = 10
 
@@ -167,7 +168,7 @@ class Trial:
     def checkpoint(self) -> bytes:
         """Return all that is needed to go on, in this or another process."""
         tensors = self._trainer.tensors()
-        tensors |= {f"method.{name}": tensor for name, tensor in self.compressed.tensors().items()}
+        tensors |= under("method.", self.compressed.tensors())
         facts = {
             "trial_id": self.config.trial_id,
             "round": self.round,
@@ -177,14 +178,14 @@ class Trial:
         }
         if self._best is not None:
             facts["best"] = self._best[:2]
-            tensors |= {f"best.{name}": tensor for name, tensor in self._best[2].items()}
+            tensors |= under("best.", pack(self._best[2], masks_in(self._best[2])))
         return checkpoint.to_bytes(tensors, facts)
 
     def _restore(self, saved: bytes) -> None:
         tensors, facts = checkpoint.from_bytes(saved)
         if facts["trial_id"] != self.config.trial_id:
             raise checkpoint.CheckpointError(f"checkpoint of trial {facts['trial_id']}, not {self.config.trial_id}")
-        self.compressed.restore(_under("method.", tensors))
+        self.compressed.restore(within("method.", tensors))
         self.round = facts["round"]
         self._trainer.restore(tensors, self.round, facts["epoch"])
         self._facts |= {name: facts[name] for name in self._facts}
@@ -192,7 +193,8 @@ class Trial:
         self.history = [EpochReport(**report) for report in facts["history"]]
         if "best" in facts:
             accuracy_val, epoch = facts["best"]
-            self._best = (accuracy_val, epoch, _under("best.", tensors))
+            best = unpack(within("best.", tensors), self.compressed.model.state_dict())
+            self._best = (accuracy_val, epoch, best)
 
     def _model_file(self) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -248,7 +250,3 @@ def describe_config(config: TrialConfig) -> dict[str, Any]:
 def threads_for(cpus: float) -> int:
     """Return the torch threads of a trial that was given this many CPUs."""
     return max(1, min(int(cpus), os.cpu_count() or 1))
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

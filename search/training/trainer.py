@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,6 +16,7 @@ from search.data.batches import DeviceSplit, check_batch_size, eval_batches, ste
 from search.data.images import ImageData
 from search.spec.schema import TrainSpec
 from search.training.engine import Engine
+from search.training.masked import masks_in, pack, unpack, unpack_values
 from search.training.schedule import lr_factor
 
 # Large enough to keep a device busy, small enough that activations of 32x32 images stay in tens of megabytes.
@@ -172,25 +173,46 @@ class Trainer:
         self.epoch = epoch
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return all that is needed to go on: the model's state and the momentum of each trained parameter."""
-        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for index, parameter in enumerate(self._parameters):
-            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
-                state[f"momentum.{index}"] = momentum
-        return state
+        """Return all that is needed to go on: the model's state and the momentum of each trained parameter.
 
-    def restore(self, tensors: dict[str, torch.Tensor], number: int, epoch: int) -> None:
+        Of pruned tensors only the kept values are stored: where the mask is zero, weight and momentum are zero too.
+        """
+        state = self.model.state_dict()
+        masks = masks_in(state)
+        return under("model.", pack(state, masks)) | under("momentum.", pack(self._momentum(), masks))
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], number: int, epoch: int) -> None:
         """Go on from what :meth:`tensors` returned after ``epoch`` epochs of round ``number``."""
-        model = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        self.model.load_state_dict(model)
+        self.load_model(within("model.", tensors))
         self.begin_round(number, epoch)
-        for index, parameter in enumerate(self._parameters):
-            momentum = tensors.get(f"momentum.{index}")
-            if momentum is not None:
+        state = self.model.state_dict()
+        momentum = unpack_values(within("momentum.", tensors), state, masks_in(state))
+        for name, parameter in self.model.named_parameters():
+            if name in momentum:
                 # The layout of the parameter, not only its values: kernels add in the order of the layout.
-                buffer = torch.empty_like(parameter).copy_(momentum.to(parameter.device))
+                buffer = torch.empty_like(parameter).copy_(momentum[name].to(parameter.device))
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
+
+    def load_model(self, packed: Mapping[str, torch.Tensor]) -> None:
+        """Set the model's state to one that was packed."""
+        self.model.load_state_dict(unpack(packed, self.model.state_dict()))
+
+    def _momentum(self) -> dict[str, torch.Tensor]:
+        buffers = {
+            name: self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            for name, parameter in self.model.named_parameters()
+        }
+        return {name: buffer for name, buffer in buffers.items() if buffer is not None}
+
+
+def under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors with a prefix to their names."""
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def within(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names have a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 @torch.inference_mode()

@@ -163,3 +163,16 @@ def test_scoring_images_are_balanced(make_config, tiny_data):
     finally:
         base.resolve = original
     assert np.bincount(seen["labels"].numpy()).tolist() == [10, 10, 10]
+
+
+def test_the_checkpoint_of_a_pruned_trial_holds_what_is_kept_and_not_the_dense_model(make_config, tiny_data):
+    model = ModelSpec(args={"hidden": [512]})
+    sizes = {}
+    for method in ("dense", "rand", "rps"):
+        trial = Trial(make_config(method, ratio=1.0 if method == "dense" else 50.0, model=model), tiny_data, threads=1)
+        trial.step()
+        sizes[method] = len(trial.checkpoint())
+    # Weights and momentum of 20,000 weights; a 50th of both, biases and, for pruning, a bit a weight.
+    assert sizes["dense"] > 8 * 19_968
+    assert sizes["rand"] < sizes["dense"] / 8
+    assert sizes["rps"] < sizes["dense"] / 10
