@@ -56,13 +56,13 @@ def main() -> None:
         write_all(small, args.peer_trials)
         for name, seconds, against in peers(small, Path(scratch)):
             emit(name, value=seconds, unit="s", against=against, trials=args.peer_trials)
-        rate, rows = write_speed(Path(scratch) / "flushes")
-        emit("write", value=rate, unit="trials/s", against="target: at least 20000", trials=rows, batch=FLUSH)
+        emit("write", **write_speed(Path(scratch) / "flushes"), against="target: at least 20000")
 
 
 def emit(name: str, **fields: Any) -> None:
-    """Print one line."""
-    print(json.dumps({"name": name, **fields}), flush=True)
+    """Print one line, with how busy the machine is: above its number of CPUs, times are too long."""
+    busy = {"cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+    print(json.dumps({"name": name, **fields, **busy}), flush=True)
 
 
 def write_all(folder: Path, trials: int) -> None:
@@ -253,8 +253,8 @@ def json_lines_seconds(folder: Path, scratch: Path) -> float:
     return timed(ask, 1)
 
 
-def write_speed(folder: Path) -> tuple[float, int]:
-    """Return trials a second, and how many were written: flushes of mappings, each on disk before the next."""
+def write_speed(folder: Path) -> dict[str, Any]:
+    """Return trials a second, compaction included: flushes of mappings, each on disk before the next."""
     import numpy as np
 
     from search.results import Folder, ResultStore
@@ -266,11 +266,13 @@ def write_speed(folder: Path) -> tuple[float, int]:
     }
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     store = ResultStore(Folder(folder))
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     for first in range(0, len(rows), FLUSH):
         store.append("trials", rows[first : first + FLUSH])
         store.compact("trials")
-    return round(len(rows) / (time.perf_counter() - start)), len(rows)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    rate = round(len(rows) / seconds)
+    return {"value": rate, "unit": "trials/s", "cpu_s": round(cpu, 3), "trials": len(rows), "batch": FLUSH}
 
 
 if __name__ == "__main__":
