@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rps_core.gradient_scaling import gradient_scaler
-from rps_core.kernels import Kernel, Layer, make_kernel
+from rps_core.kernels import Kernel, Layer, make_kernel, sum_dtype
 from rps_core.mappings import Block, SlotMapping, mapping_class, slot_uses
 
 
@@ -63,7 +63,8 @@ class Group:
 
     def recover(self, psi: Tensor, indices: Sequence[int], *, scaled: bool = False) -> list[Tensor]:
         """Return the weights of the layers ``indices``, each in its shape: ``R psi``, or ``R (psi / Gamma)``."""
-        weights = self.kernel(psi.device).recover(self.unscale(psi) if scaled else psi, indices)
+        psi = self.unscale(psi).to(psi.dtype) if scaled else psi
+        weights = self.kernel(psi.device).recover(psi, indices)
         for weight, index in zip(weights, indices, strict=True):
             padding = self.layers[index].padding
             if padding is not None:
@@ -72,21 +73,17 @@ class Group:
 
     def fold(self, weights: Sequence[Tensor], indices: Sequence[int], *, scaled: bool = False) -> Tensor:
         """Return the transpose of :meth:`recover` applied to weights: ``R^T w``, divided by Gamma where ``scaled``."""
-        masked = [
-            weight if self.layers[index].padding is None else _without_row(weight, self.layers[index].padding)
-            for weight, index in zip(weights, indices, strict=True)
-        ]
-        psi = self.kernel(weights[0].device).fold(masked, indices)
-        return self.unscale(psi) if scaled else psi
+        dense = [_plain(weight, self.layers[index]) for weight, index in zip(weights, indices, strict=True)]
+        psi = self.kernel(weights[0].device).fold(dense, indices)
+        return (self.unscale(psi) if scaled else psi).to(weights[0].dtype)
 
     def unscale(self, psi: Tensor) -> Tensor:
-        """Return ``psi / Gamma``."""
+        """Return ``psi / Gamma``, in float32 for half precision."""
         if self.gradient_scaling == "none":
             return psi
-        place = (psi.device, psi.dtype)
+        place = (psi.device, sum_dtype(psi.dtype))
         if place not in self._scalers:
-            # Divided in double precision first: psi's dtype may not hold the range of Gamma, but that of 1 / Gamma.
-            self._scalers[place] = torch.from_numpy(1 / self.scaler).to(device=psi.device, dtype=psi.dtype)
+            self._scalers[place] = torch.from_numpy(1 / self.scaler).to(*place)
         return psi * self._scalers[place]
 
     @cached_property
@@ -126,8 +123,13 @@ def _counted(layer: Layer) -> Iterator[tuple[int, int]]:
     yield hole + row, layer.stop
 
 
-def _without_row(weight: Tensor, row: int | None) -> Tensor:
-    return weight.index_fill(0, torch.tensor([row], device=weight.device), 0)
+def _plain(weight: Tensor, layer: Layer) -> Tensor:
+    """Return a gradient with nothing in the row of padding, as a dense tensor: sparse embeddings make sparse ones."""
+    if weight.is_sparse:
+        weight = weight.to_dense()
+    if layer.padding is None:
+        return weight
+    return weight.index_fill(0, torch.tensor([layer.padding], device=weight.device), 0)
 
 
 @lru_cache(maxsize=64)

@@ -64,7 +64,7 @@ def find_candidates(model: nn.Module) -> list[Candidate]:
             candidate.known |= isinstance(module, _KNOWN) and matrix and "bias" not in attribute
             if isinstance(module, _TABLES):
                 candidate.table = True
-                candidate.padding = module.padding_idx
+                candidate.padding = candidate.padding if module.padding_idx is None else module.padding_idx
     return list(found.values())
 
 

@@ -46,13 +46,10 @@ class Kernel(Protocol):
         ...
 
     def fold(self, weights: Sequence[Tensor], indices: Sequence[int]) -> Tensor:
-        """Return ``R^T`` times the weights of the layers ``indices``, ``(slots,)``, in their dtype.
-
-        Sums of half-precision weights are taken in float32.
-        """
+        """Return ``R^T`` times the weights of the layers ``indices``, ``(slots,)``, in the ``sum_dtype`` of theirs."""
         ...
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype to sum values of ``dtype`` in."""
+    """Return the dtype to sum values of ``dtype`` in: float32 for half precision, else the same."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

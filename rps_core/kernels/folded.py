@@ -106,7 +106,7 @@ class FoldedKernel:
                 )
             for low, high, rows in self._row_chunks(i, flat):
                 self._fold_rows(out, rows, low, high, pattern * layer.scale)
-        return out.to(weights[0].dtype)
+        return out
 
     @property
     def _any_rows(self) -> bool:

@@ -43,4 +43,4 @@ class IndexedKernel:
         out = weights[0].new_zeros(self.slots, dtype=dtype)
         for weight, i in zip(weights, indices, strict=True):
             out.index_add_(0, self._index[i], weight.reshape(-1).to(dtype) * self._sign[i].to(dtype))
-        return out.to(weights[0].dtype)
+        return out

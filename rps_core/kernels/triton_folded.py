@@ -165,7 +165,7 @@ class TritonFoldedKernel:
         for weight, i in zip(weights, indices, strict=True):
             with torch.cuda.device_of(out):
                 self._fold_layer(out, weight.contiguous(), self.layers[i])
-        return out.to(weights[0].dtype)
+        return out
 
     def _fold_layer(self, out: Tensor, grad: Tensor, layer: Layer) -> None:
         slots, blocks = self.mapping.slots, self.mapping.blocks

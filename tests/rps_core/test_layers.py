@@ -98,6 +98,15 @@ def test_tables(make):
     torch.testing.assert_close(table(tokens), to_dense(table)(tokens))
 
 
+def test_sparse_gradients_of_tables():
+    dense, sparse = nn.Embedding(12, 4), nn.Embedding(12, 4, sparse=True)
+    sparse.load_state_dict(dense.state_dict())
+    tokens = torch.tensor([1, 5, 5])
+    for table in (dense, sparse):
+        compress_(table, RPSConfig(ratio=2))(tokens).square().sum().backward()
+    torch.testing.assert_close(sparse.psi_0.grad, dense.psi_0.grad)
+
+
 def test_tied_weights_count_once_and_stay_tied(transformer):
     layers = names(transformer)
     assert "embed" in layers

@@ -43,6 +43,18 @@ def test_gradient_is_the_plain_one_over_the_scaler(scaling, mapping):
     torch.testing.assert_close(scaled.psi_0.grad, expected)
 
 
+def test_half_precision_gradients_are_rounded_once():
+    """Gamma of small layers is out of half precision's range; the scaled gradient is not."""
+    model = compress_(nn.Linear(64, 32, bias=False), RPSConfig(ratio=2, init_std=100.0))
+    x = torch.randn(4, 64) * 1e-6
+    model(x).sum().backward()
+    exact = model.psi_0.grad.clone()
+    scaled = group_of(model).fold([(torch.ones(4, 32).T @ x).half()], (0,), scaled=True)
+    assert scaled.dtype == torch.float16
+    assert scaled.isfinite().all()
+    torch.testing.assert_close(scaled.float(), exact, rtol=0.1, atol=float(exact.abs().max()) * 0.1)
+
+
 def test_accumulated_gradients_are_scaled_once():
     model = shared("effective_update")
     x = torch.randn(6, 5, dtype=torch.float64)
