@@ -79,7 +79,6 @@ def run_search(
             experiment.write_meta(prepared.meta)
         ledger = _ledger(experiment, prepared, journal, finished)
         progress.total = max(spec.trials, ledger.recorded) + ledger.repeat(repeat, seeds) + _repeated(spec, finished)
-        watch(progress)
         try:
             with session(profile, verbose=verbose) as cluster:
                 from search.driver.tuning import run_trials
