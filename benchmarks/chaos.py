@@ -23,6 +23,7 @@ import psutil
 
 HERE = Path(__file__).resolve().parent
 COUNTS = "RPS_CHAOS_COUNTS"
+RAYS_OWN = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnv")
 # A driver that is killed has had about the time that it needs to start and run some trials.
 DRIVER_START_S = 25.0
 # Machines are declared dead after 5 s without an answer, not after 50.
@@ -157,9 +158,14 @@ def _raylet(node) -> psutil.Process:
 
 
 def _trial_processes(node) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [p for p in _raylet(node).children(recursive=True) if "TrialActor" in " ".join(p.cmdline())]
-    return []
+    """Return the processes of a machine that Ray has named after what they run."""
+    found = []
+    for process in _raylet(node).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            name = " ".join(process.cmdline())
+            if name.startswith("ray::") and not name.startswith(RAYS_OWN):
+                found.append(process)
+    return found
 
 
 def start_driver(address: str, folder: Path, spec: Path) -> subprocess.Popen:

@@ -36,7 +36,7 @@ def check_storage(uri: str, session: Session) -> None:
     try:
         for node in one_of_each(session.nodes()):
             problem = _probe_on(node, uri, marker)
-            if problem:
+            if problem and node in session.nodes():  # A node that vanished meanwhile is no reason to give up.
                 raise ClusterError(f"the storage {shown(uri)} does not work from node {node.address}: {problem}")
     finally:
         within(TIMEOUT_S, lambda: _remove(uri, marker))
