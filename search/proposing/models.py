@@ -80,12 +80,12 @@ KINDS: Mapping[str, Kind] = {
     "tpe": Kind(_tpe, Capacity(best=50, recent=20, others=100, arrivals=60), joint=False, recombine=True),
     "nsga2": Kind(
         _nsga2,
-        Capacity(best=POPULATION, recent=0, others=0, arrivals=20 * POPULATION),
+        Capacity(best=POPULATION, recent=0, others=0, arrivals=6 * POPULATION),
         joint=True,
     ),
     "nsga3": Kind(
         _nsga3,
-        Capacity(best=POPULATION, recent=0, others=0, arrivals=20 * POPULATION),
+        Capacity(best=POPULATION, recent=0, others=0, arrivals=6 * POPULATION),
         joint=True,
     ),
     "gp": Kind(_gp, Capacity(best=50, recent=25, others=50, arrivals=25), joint=True),
