@@ -92,20 +92,20 @@ class Rig:
 
     def kill_worker(self, draw: random.Random) -> None:
         """The process of a trial is killed."""
-        victims = [p for node in self._alive() for p in _trial_processes(node)]
+        victims = [p for node in self.alive() for p in _trial_processes(node)]
         if victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 draw.choice(victims).kill()
 
     def kill_machine(self, draw: random.Random) -> None:
         """A machine vanishes in mid-trial; another one comes."""
-        node = draw.choice(self._alive())
+        node = draw.choice(self.alive())
         self.cluster.remove_node(node, allow_graceful=False)
         self.join()
 
     def cut_off(self, draw: random.Random) -> None:
         """The network to a machine is cut, and healed after it was given up; it must not do harm then."""
-        node = draw.choice(self._alive())
+        node = draw.choice(self.alive())
         frozen = [_raylet(node), *_raylet(node).children(recursive=True)]
         for process in frozen:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -124,7 +124,7 @@ class Rig:
         from ray._raylet import GcsClient
         from ray.core.generated import autoscaler_pb2
 
-        node = draw.choice(self._alive())
+        node = draw.choice(self.alive())
         preemption = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         deadline = int((time.time() + 2) * 1000)
         with contextlib.suppress(Exception):
@@ -141,7 +141,8 @@ class Rig:
         ray.shutdown()
         self.cluster.shutdown()
 
-    def _alive(self) -> list:
+    def alive(self) -> list:
+        """The machines that carry trials."""
         return [n for n in self.cluster.worker_nodes if n.any_processes_alive()]
 
 
