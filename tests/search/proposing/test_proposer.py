@@ -161,7 +161,7 @@ def test_proposals_move_to_where_the_constraint_is_met(sampler, trials):
         ratios.append(suggestion.ratio)
         values = outcome(suggestion)
         proposer.tell(number, status="finished", **values, constraints=[math.log(values["memory"] / 2000)])
-    assert sum(ratio >= 50 for ratio in ratios[-50:]) > 30
+    assert sum(ratio >= 50 for ratio in ratios[-50:]) > 20  # chance: 9, standard deviation 3
 
 
 def test_the_cost_of_a_proposal_is_bounded_by_the_history():
