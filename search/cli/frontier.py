@@ -60,9 +60,13 @@ def frontier(
     else:
         found = asked.frontier()
         asked.explain(found)
-    if out is None and form in {None, Format.TABLE}:
-        found = found.drop_columns([name for name in found.column_names if name in _HIDDEN_IN_TABLES and not history])
-    write(found.to_reader(), form, out)
+    if out is not None or form not in {None, Format.TABLE}:
+        write(found.to_reader(), form, out)
+        return
+    plain = not (gaps or history or max_bytes or within is not None or knee or by)
+    print(format_table(found if history else for_people(found)), end="")
+    if plain:
+        asked.print_methods()
 
 
 def print_frontier(folder: Folder) -> None:
@@ -73,7 +77,17 @@ def print_frontier(folder: Folder) -> None:
     found = asked.frontier()
     asked.explain(found)
     if found.num_rows:
-        print(format_table(found.drop_columns(sorted(_HIDDEN_IN_TABLES))), end="")
+        print(format_table(for_people(found)), end="")
+        asked.print_methods()
+
+
+def for_people(table: pa.Table) -> pa.Table:
+    """Return the columns a person wants to see: not those that are empty, or the same in every row."""
+    drop = [name for name in table.column_names if name in _HIDDEN_IN_TABLES or table[name].null_count == len(table)]
+    drop += [name for name in ("dataset", "model") if name in table.column_names and len(table[name].unique()) == 1]
+    if "seeds" in table.column_names and table["seeds"].unique().to_pylist() == [1]:
+        drop.append("seeds")
+    return table.drop_columns(sorted(set(drop)))
 
 
 class _Asked:
@@ -91,6 +105,15 @@ class _Asked:
         from search.results.frontier import frontier
 
         return frontier(self.points, self.measures, on=self.on, by=self.by)
+
+    def print_methods(self) -> None:
+        """Print each method's own frontier below that over all, where there is more than one method."""
+        from search.results.frontier import frontier
+
+        found = frontier(self.points, self.measures, on=self.on, by=("method",))
+        if len(found["method"].unique()) > 1:
+            print("\neach method's own frontier:")
+            print(format_table(for_people(found)), end="")
 
     def gaps(self) -> pa.Table:
         from search.results.picks import gaps

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from statistics import fmean
 from typing import Any
 
 from search.config import TrialConfig, derive_seed
-from search.proposing import ExhaustedError, Past, Proposer
+from search.proposing import ExhaustedError, Past, Proposer, combine, constraint_values
 from search.space import Suggestion
 from search.spec import Spec
 from search.spec.fields import Scalar
@@ -231,32 +229,17 @@ def configure(spec: Spec, suggestion: Suggestion, number: int, repeat: int) -> T
 def outcome(
     params: Mapping[str, Scalar], rows: Sequence[Mapping[str, Any]], spec: Spec, *, number: int | None = None
 ) -> Past:
-    """Return what the sampler learns from a proposal's rows: the means over the repeats that did not fail."""
-    good = [row for row in rows if row["status"] != "failed" and _finite(row["accuracy_val"])]
-    if not good:
+    """Return what the sampler learns from the rows of a proposal's repeats."""
+    return combine([_past(params, row, spec, number) for row in rows])
+
+
+def _past(params: Mapping[str, Scalar], row: Mapping[str, Any], spec: Spec, number: int | None) -> Past:
+    accuracy, memory, latency = row["accuracy_val"], row[spec.objectives.memory], row["latency_ms"]
+    # The latency of a trial that was stopped early is not known, and so not whether it keeps to a limit.
+    unknown = accuracy is None or not memory or (latency is None and spec.objectives.max_latency_ms is not None)
+    if row["status"] == "failed" or unknown:
         return Past(params, "failed", number)
-    return Past(
-        params,
-        "finished" if any(row["status"] == "finished" for row in good) else "pruned",
-        number,
-        accuracy=fmean(row["accuracy_val"] for row in good),
-        memory=fmean(row[spec.objectives.memory] for row in good),
-        constraints=[fmean(values) for values in zip(*(violations(row, spec) for row in good), strict=True)],
+    constraints = constraint_values(
+        spec.objectives, stored_bytes=row["stored_bytes"], accuracy=accuracy, latency_ms=latency
     )
-
-
-def violations(row: Mapping[str, Any], spec: Spec) -> list[float]:
-    """Return how far a trial is from meeting each constraint of the spec; at most 0 where it is met."""
-    wanted = spec.objectives
-    values = []
-    if wanted.max_bytes is not None:
-        values.append(row["stored_bytes"] / wanted.max_bytes - 1)
-    if wanted.min_accuracy is not None:
-        values.append(1 - row["accuracy_val"] / wanted.min_accuracy)
-    if wanted.max_latency_ms is not None:
-        values.append((row["latency_ms"] or 0.0) / wanted.max_latency_ms - 1)
-    return values
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+    return Past(params, row["status"], number, accuracy=accuracy, memory=memory, constraints=constraints)

@@ -160,7 +160,15 @@ class Recorder(Callback):
             "params_json": run.journal_row(self._experiment)["params_json"],
             "attempts": max(self._attempts.pop(trial_id, 1), row.get("attempts") or 1),
         }
-        for column in ("epochs_run", "accuracy", "accuracy_val", "loss", "stored_bytes", "stored_parameters"):
+        for column in (
+            "epochs_run",
+            "accuracy",
+            "accuracy_val",
+            "loss",
+            "stored_bytes",
+            "stored_parameters",
+            "latency_ms",
+        ):
             row.setdefault(column, None)
         self._rows.append(row)
         self._ledger.record(run, row)

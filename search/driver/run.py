@@ -122,7 +122,7 @@ def _ledger(
         startup_trials=spec.search.startup_trials,
         enqueue_known=spec.search.enqueue_known,
     )
-    return Ledger(spec, proposer, journal=journal, finished=finished, earlier=earlier_proposals(spec))
+    return Ledger(spec, proposer, journal=journal, finished=finished, earlier=earlier_proposals(spec, prepared.space))
 
 
 def _repeated(spec: Spec, finished: Sequence[Mapping[str, Any]]) -> int:

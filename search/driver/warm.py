@@ -13,11 +13,14 @@ from search.errors import UserError
 from search.proposing import Past
 from search.results.folder import Folder
 from search.results.store import ResultStore
+from search.space import Space, Suggestion, locate
 from search.spec import Spec
 
 
-def earlier_proposals(spec: Spec) -> list[Past]:
-    """Return what the experiments in ``search.warm_start`` proposed and reached, those that ended first.
+def earlier_proposals(spec: Spec, space: Space) -> list[Past]:
+    """Return what the experiments in ``search.warm_start`` proposed and reached, in the order in which it ended.
+
+    What does not lie in the space of this search is left out.
 
     Raises:
         UserError: If a folder holds no experiment, or one on other data, another model or another recipe, whose
@@ -29,8 +32,24 @@ def earlier_proposals(spec: Spec) -> list[Past]:
         _check_comparable(open_experiment(folder).spec, spec, uri)
         rows = ResultStore(folder).read("trials").to_pylist()
         rows.sort(key=lambda row: row["finished_at"])
-        found += [outcome(json.loads(group[0]["params_json"]), group, spec) for group in _by_proposal(rows)]
+        for group in _by_proposal(rows):
+            here = locate(space, _suggestion(group[0]))
+            if here is not None:
+                found.append(outcome(here.params, group, spec))
     return found
+
+
+def _suggestion(row: Mapping[str, Any]) -> Suggestion:
+    config = TrialConfig.model_validate_json(row["config_json"])
+    return Suggestion(
+        method=config.method,
+        ratio=config.ratio,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        budgets=config.budgets,
+        args=config.args,
+        params=json.loads(row["params_json"]),
+    )
 
 
 def _by_proposal(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
