@@ -30,6 +30,7 @@ from rps_core.sharing import sharing_of
 
 FORMAT_VERSION = 1
 _KEY = "rps_core"
+_CHECKSUM = "sha256"
 _SCALES = "scales"
 _PLAIN = "plain"
 
@@ -76,7 +77,6 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SavedFile
     plain = plain_state(root, {array.key for array in sharing.arrays})
     tensors[_PLAIN] = torch.cat([torch.empty(0, dtype=torch.uint8), *map(as_bytes, plain.values())])
     header = {"version": FORMAT_VERSION, "config": changed_fields(sharing.config), "model": fingerprint(groups, plain)}
-    header["sha256"] = checksum(header, tensors)
     write_whole(Path(path), tensors, json.dumps(header, separators=(",", ":")))
     return SavedFile(Path(path), os.path.getsize(path), errors)
 
@@ -146,15 +146,15 @@ def as_bytes(tensor: Tensor) -> Tensor:
 
 
 def fingerprint(groups: Sequence[Group], plain: dict[str, Tensor]) -> str:
-    """Return a hash of the names and shapes of all tensors, and of the dtypes of the uncompressed ones."""
-    layers = [[(layer.name, layer.block.shape, layer.block.table) for layer in group.layers] for group in groups]
+    """Return a hash of the names, shapes and rows of padding of all tensors, and of the plain ones' dtypes."""
+    layers = [[(la.name, la.block.shape, la.block.table, la.padding) for la in group.layers] for group in groups]
     rest = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in plain.items()]
     return hashlib.sha256(json.dumps([layers, rest]).encode()).hexdigest()[:16]
 
 
-def checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """Return a hash of everything in a file."""
-    digest = hashlib.sha256(json.dumps({**header, "sha256": ""}, sort_keys=True).encode())
+def checksum(header: str, tensors: dict[str, Tensor]) -> str:
+    """Return a hash of everything in a file: the header as it is written, and the tensors."""
+    digest = hashlib.sha256(header.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(as_bytes(tensor).numpy().data)
@@ -171,11 +171,11 @@ def changed_fields(config: RPSConfig) -> dict[str, Any]:
     return changed
 
 
-def write_whole(path: Path, tensors: dict[str, Tensor], metadata: str) -> None:
+def write_whole(path: Path, tensors: dict[str, Tensor], header: str) -> None:
     """Write a safetensors file under another name first, and give it its own when it is whole."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata={_KEY: metadata})
+        save_file(tensors, partial, metadata={_KEY: header, _CHECKSUM: checksum(header, tensors)})
         os.replace(partial, path)
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
@@ -198,13 +198,13 @@ def read_checked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         header = json.loads(metadata[_KEY])
         version = header["version"]
-        known = {"version": int, "config": dict, "model": str, "sha256": str}
+        known = {"version": int, "config": dict, "model": str}
         well_formed = all(type(header[name]) is kind for name, kind in known.items())
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} must be a file of save_compressed, but its metadata are not") from error
     if type(version) is int and version > FORMAT_VERSION:
         raise ValueError(f"{path} has format {version}, but this rps_core reads up to {FORMAT_VERSION}: update it")
-    if not well_formed or header["sha256"] != checksum(header, tensors):
+    if not well_formed or metadata.get(_CHECKSUM) != checksum(metadata[_KEY], tensors):
         raise ValueError(f"{path} must be as save_compressed wrote it, but it was altered: its checksum differs")
     return header, tensors
 
