@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,10 +12,12 @@ from search.cli.cluster import one_sentence, read_profile
 from search.errors import UserError
 
 if TYPE_CHECKING:
-    from clusters.planning import Plan
+    from clusters.planning import Conditions, Plan
     from search.spec import Spec
 
 SIZES = (1, 8, 64, 512)
+# The program is loaded before the launch that results tell of, and shows the frontier after the last trial.
+COMMAND_S = 4.0
 
 
 def plan(
@@ -37,15 +41,16 @@ def plan(
     wanted = load_spec(spec, set_ or [])
     profile = read_profile(cluster)
     needs = wanted.resources
+    conditions = Conditions(failure=failure, checkpoint_every_s=wanted.train.checkpoint_every_s)
+    times, conditions = _known(wanted, results, seconds, conditions)
     work = Workload(
         wanted.trials,
-        _trial_seconds(wanted, results, seconds),
+        times,
         needs.cpus,
         needs.gpus,
         dict(needs.custom),
         wanted.search.concurrency,
     )
-    conditions = Conditions(failure=failure, checkpoint_every_s=wanted.train.checkpoint_every_s)
     sizes = size or list(SIZES)
     with one_sentence():
         plans = [simulate(work, fleet, conditions, seed=wanted.seed) for fleet in fleets(profile, work, sizes)]
@@ -53,10 +58,12 @@ def plan(
     _print(sizes, plans, "GPUs" if needs.gpus else "places", currency)
 
 
-def _trial_seconds(spec: Spec, results: str | None, seconds: float | None) -> list[float]:
-    """Return how long trials take: as given, or as earlier ones took, in proportion to their epochs."""
+def _known(
+    spec: Spec, results: str | None, seconds: float | None, conditions: Conditions
+) -> tuple[list[float], Conditions]:
+    """Return how long trials take, and what is known of everything else: as given, or as it was in earlier results."""
     if seconds is not None:
-        return [seconds]
+        return [seconds], conditions
     if results is None:
         raise UserError(
             "plan needs to know how long a trial takes: --seconds S, or --results DIR of an earlier search "
@@ -67,17 +74,22 @@ def _trial_seconds(spec: Spec, results: str | None, seconds: float | None) -> li
     from search.results.store import ResultStore
 
     earlier = open_experiment(Folder(results))
-    columns = ["status", "setup_seconds", "train_seconds", "eval_seconds"]
+    columns = ["status", "train_seconds", "eval_seconds", "started_at", "finished_at"]
     rows = ResultStore(earlier.folder).read("trials", columns).to_pylist()
-    scale = spec.train.epochs / earlier.spec.train.epochs
-    times = [
-        (row["setup_seconds"] or 0.0) + scale * (row["train_seconds"] + (row["eval_seconds"] or 0.0))
-        for row in rows
-        if row["status"] in {"finished", "pruned"} and row["train_seconds"]
-    ]
-    if not times:
+    rows = [row for row in rows if row["status"] in {"finished", "pruned"} and row["train_seconds"]]
+    if not rows or earlier.spec.provenance is None:
         raise UserError(f"{results}: no trial has ended there; write --seconds S instead")
-    return times
+    more = spec.train.epochs / earlier.spec.train.epochs - 1
+    times = [
+        (row["finished_at"] - row["started_at"]).total_seconds()
+        + more * (row["train_seconds"] + (row["eval_seconds"] or 0.0))
+        for row in rows
+    ]
+    # From the launch to the first trial: Ray and the first process start. Slow trials are among the times already.
+    created = datetime.fromisoformat(earlier.spec.provenance.created_at)
+    lead = (min(row["started_at"] for row in rows) - created).total_seconds()
+    begin = COMMAND_S + max(0.0, lead - conditions.actor_start_s)
+    return times, replace(conditions, begin_s=begin, straggler=0.0)
 
 
 def _print(sizes: list[int], plans: list[Plan], unit: str, currency: str) -> None:

@@ -1,0 +1,80 @@
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from search.cli.app import app
+from search.errors import UserError
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_profiles_are_listed():
+    names = [line.split()[0] for line in run("cluster", "profiles").output.splitlines()]
+    assert {"local", "ssh", "aws", "gcp", "kubernetes", "slurm"} <= set(names)
+
+
+def test_a_profile_is_rendered():
+    assert yaml.safe_load(run("cluster", "render", "aws").output)["provider"]["type"] == "aws"
+
+
+def test_a_kubernetes_job_holds_its_spec():
+    done = run("cluster", "render", "kubernetes", "--spec", "quickstart", "--storage", "s3://b/x")
+    config_map, job = yaml.safe_load_all(done.output)
+    assert yaml.safe_load(config_map["data"]["spec.yaml"])["name"] == "quickstart"
+    assert job["kind"] == "RayJob"
+
+
+def profile(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: local\ncpu: 2\n", "cpu: unknown field; did you mean 'cpus'?"),
+        ("kind: lokal\n", "unknown kind 'lokal': did you mean 'local'?"),
+        ("kind: local\ncpus: -1\n", "cpus: input should be greater than 0, but got -1"),
+    ],
+)
+def test_a_profile_that_is_wrong_says_where(tmp_path, text, message):
+    done = run("cluster", "render", profile(tmp_path, text))
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cluster", "render", "local"], "makes no cluster"),
+        (["cluster", "render", "kubernetes", "--spec", "quickstart"], "--storage: the job needs an experiment folder"),
+        (["cluster", "render", "aws", "--spec", "quickstart"], "only kubernetes has a file for one job"),
+        (["launch", "quickstart", "--cluster", "aws"], "needs a folder that all machines reach"),
+        (["attach", "j", "--cluster", "local"], "there are no jobs to look at"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(arguments, message):
+    done = run(*arguments)
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["launch", "quickstart", "--cluster", "slurm", "--storage", "s3://b/x"], "needs the program sbatch"),
+        (["stop", "7", "--cluster", "slurm"], "needs the program scontrol"),
+        (["logs", "j", "--cluster", "kubernetes"], "needs the program kubectl"),
+        (["logs", "j", "--cluster", "aws"], "needs the program ssh"),
+    ],
+)
+def test_programs_that_are_missing_are_named(monkeypatch, tmp_path, arguments, message):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run(*arguments)
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+    assert not list((tmp_path / ".rps-search").rglob("spec.yaml")), "nothing half-made is left"

@@ -1,0 +1,39 @@
+import pytest
+from typer.testing import CliRunner
+
+from search.cli.app import app
+from search.errors import UserError
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["plan", *arguments])
+
+
+def test_a_plan_for_each_size():
+    done = run("quickstart", "--seconds", "10", "--set", "resources.gpus=0.5", "--cluster", "aws")
+    assert done.exit_code == 0, done.output
+    heads, *lines = done.output.splitlines()
+    assert "USD" in heads
+    assert [(line.split()[0], line.split()[1]) for line in lines] == [
+        ("1", "2"),
+        ("8", "16"),
+        ("64", "32"),  # as many as there are trials
+        ("512", "32"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["quickstart"], "plan needs to know how long a trial takes: --seconds S, or --results DIR"),
+        (["quickstart", "--seconds", "1", "--cluster", "awz"], "unknown profile 'awz': did you mean 'aws'"),
+        (
+            ["quickstart", "--seconds", "1", "--cluster", "gcp", "--set", "resources.gpus=4"],
+            "no machine can ever run this trial: it asks for 4 GPU",
+        ),
+    ],
+)
+def test_what_is_missing_is_one_sentence(arguments, message):
+    done = run(*arguments)
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
