@@ -44,6 +44,7 @@ class Trial:
         threads: Processor threads to compute with.
         gpu: Whether to compute on the GPU.
         saved: A checkpoint to go on from; None starts from the beginning.
+        beside: A trial on the same data and device, whose copy of the images there this one reads too.
 
     Raises:
         UserError: If the model or the method refuse what the spec asks of them.
@@ -51,7 +52,14 @@ class Trial:
     """
 
     def __init__(
-        self, config: TrialConfig, data: ImageData, *, threads: int, gpu: bool = False, saved: bytes | None = None
+        self,
+        config: TrialConfig,
+        data: ImageData,
+        *,
+        threads: int,
+        gpu: bool = False,
+        saved: bytes | None = None,
+        beside: Trial | None = None,
     ) -> None:
         began = time.perf_counter()
         torch.set_num_threads(threads)
@@ -61,7 +69,7 @@ class Trial:
         measure.reset_peak_memory(self.engine.device)
         self._example = torch.zeros(1, *data.shape, device=self.engine.device)
         self.compressed = compress(workbench(config, data, self.engine.device))
-        self._trainer = Trainer(
+        self.trainer = Trainer(
             self.compressed.model,
             data,
             config.train,
@@ -69,6 +77,7 @@ class Trial:
             weight_decay=config.weight_decay,
             seed=config.seed,
             engine=self.engine,
+            beside=beside.trainer if beside else None,
         )
         self.round = 0
         self._best: tuple[float, int, dict[str, torch.Tensor]] | None = None
@@ -98,7 +107,7 @@ class Trial:
 
     @property
     def _round_done(self) -> bool:
-        return self._trainer.epoch >= self.config.train.epochs
+        return self.trainer.epoch >= self.config.train.epochs
 
     def step(self) -> EpochReport:
         """Train one epoch and return its report; its number counts over all rounds.
@@ -106,11 +115,18 @@ class Trial:
         Raises:
             DivergedError: If the loss is no longer finite.
         """
+        self.begin_epoch()
+        return self.end_epoch(self.trainer.run_epoch())
+
+    def begin_epoch(self) -> None:
+        """Make ready for an epoch: where a round is over, go on to the next."""
         if self._round_done:
             self.round += 1
             self._best = None
-            self._trainer.begin_round(self.round, self.compressed.next_round())
-        report = self._trainer.run_epoch()
+            self.trainer.begin_round(self.round, self.compressed.next_round())
+
+    def end_epoch(self, report: EpochReport) -> EpochReport:
+        """Take note of what the trainer did; return its report with the number of the epoch over all rounds."""
         self._facts["epochs_run"] += 1
         if self.round == 0:
             self.compressed.after_epoch(report.epoch)
@@ -131,7 +147,7 @@ class Trial:
             accuracy_val = self._best[0]
             self.compressed.model.load_state_dict(self._best[2])
         test = DeviceSplit.of(self._data.test, self.engine.device)
-        accuracy, loss = self._trainer.evaluate(test)
+        accuracy, loss = self.trainer.evaluate(test)
         flops, latency_ms = measure.flops_and_latency(self.compressed.model, self._example)
         self._facts["eval_seconds"] += time.perf_counter() - began
         row = self.partial_row() | {
@@ -167,12 +183,12 @@ class Trial:
 
     def checkpoint(self) -> bytes:
         """Return all that is needed to go on, in this or another process."""
-        tensors = self._trainer.tensors()
+        tensors = self.trainer.tensors()
         tensors |= under("method.", self.compressed.tensors())
         facts = {
             "trial_id": self.config.trial_id,
             "round": self.round,
-            "epoch": self._trainer.epoch,
+            "epoch": self.trainer.epoch,
             "history": [vars(report) for report in self.history],
             **self._facts,
         }
@@ -187,7 +203,7 @@ class Trial:
             raise checkpoint.CheckpointError(f"checkpoint of trial {facts['trial_id']}, not {self.config.trial_id}")
         self.compressed.restore(within("method.", tensors))
         self.round = facts["round"]
-        self._trainer.restore(tensors, self.round, facts["epoch"])
+        self.trainer.restore(tensors, self.round, facts["epoch"])
         self._facts |= {name: facts[name] for name in self._facts}
         self._facts["attempts"] += 1
         self.history = [EpochReport(**report) for report in facts["history"]]

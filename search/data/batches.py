@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import warnings
@@ -111,12 +112,53 @@ def train_batches(
     Yields:
         Images ``(batch, C, H, W)`` and labels ``(batch,)``.
     """
-    draws = _Epoch(split, augment, seed, epoch)
+    batches = packed_batches(
+        split,
+        [(seed, epoch)],
+        batch_size=batch_size,
+        augment=augment,
+        mean=mean,
+        std=std,
+        dtype=dtype,
+        memory_format=memory_format,
+    )
+    for images, labels in batches:
+        yield images[0], labels[0]
+
+
+def packed_batches(
+    split: DeviceSplit,
+    epochs: Sequence[tuple[int, int]],
+    *,
+    batch_size: int,
+    augment: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of several trials' epochs side by side, each as :func:`train_batches` yields it.
+
+    Args:
+        split: Training images.
+        epochs: Seed of the trial and number of the epoch, for each of the K trials.
+        batch_size: Images of one trial in a batch.
+        augment: As in :func:`train_batches`, and so are the others.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        dtype: Number format of the images.
+        memory_format: Layout of each trial's images.
+
+    Yields:
+        Images ``(K, batch, C, H, W)`` and labels ``(K, batch)``.
+    """
+    draws = _Epoch.side_by_side([_Epoch(split, augment, seed, epoch) for seed, epoch in epochs], batch_size)
     normalise = _Normaliser(mean, std, split.labels.device, dtype)
-    steps = range(steps_per_epoch(len(split), batch_size))
-    parts = [slice(step * batch_size, (step + 1) * batch_size) for step in steps]
+    width = batch_size * len(epochs)
+    parts = [slice(step * width, (step + 1) * width) for step in range(steps_per_epoch(len(split), batch_size))]
     for part, images in zip(parts, split.fetch([draws.order[part] for part in parts]), strict=True):
-        yield normalise(draws.augmented(images, part), memory_format), split.labels[draws.order[part]]
+        inputs = normalise(draws.augmented(images, part), memory_format)
+        yield inputs.unflatten(0, (len(epochs), -1)), split.labels[draws.order[part]].view(len(epochs), -1)
 
 
 def eval_batches(
@@ -172,6 +214,15 @@ class _Epoch:
         columns = torch.arange(width)
         rows = torch.arange(height)[:, None] * padded_width
         self.pixels = torch.stack([(rows + columns).flatten(), (rows + columns.flip(0)).flatten()]).to(device)
+
+    @staticmethod
+    def side_by_side(epochs: Sequence[_Epoch], batch_size: int) -> _Epoch:
+        """Return one epoch that goes through all of ``epochs`` at once: a batch of the first, one of the second..."""
+        merged = copy.copy(epochs[0])
+        for name in ("order", "start", "flipped"):
+            places = torch.stack([getattr(epoch, name) for epoch in epochs])
+            setattr(merged, name, torch.cat([batch.flatten() for batch in places.split(batch_size, dim=1)]))
+        return merged
 
     def augmented(self, images: Tensor, part: slice) -> Tensor:
         """Shift and flip the images of one slice of the order, uint8 ``(batch, C, H, W)``."""

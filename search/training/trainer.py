@@ -56,6 +56,16 @@ class Trainer:
     """Trains a model in place on data that lives on the device.
 
     Everything random in epoch e (order, augmentation, dropout) is drawn from (seed, e) alone.
+
+    Args:
+        model: What is trained.
+        data: The images.
+        train: The recipe.
+        lr: Peak learning rate.
+        weight_decay: Weight decay.
+        seed: Seed of the trial.
+        engine: Device and precision.
+        beside: A trainer on the same data and device, whose images there this one reads too.
     """
 
     def __init__(
@@ -68,20 +78,21 @@ class Trainer:
         weight_decay: float,
         seed: int,
         engine: Engine,
+        beside: Trainer | None = None,
     ) -> None:
         self.model = engine.place(model)
         self.epoch = 0
-        self._data = data
-        self._train = train
+        self.data = data
+        self.train = train
+        self.engine = engine
         self._lr = lr
-        self._seed = self._round_seed = seed
-        self._engine = engine
+        self._seed = self.round_seed = seed
         check_batch_size(train.batch_size, len(data.train))
-        self._split = DeviceSplit.of(data.train, engine.device)
-        self._val = DeviceSplit.of(data.val, engine.device)
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self.split = beside.split if beside else DeviceSplit.of(data.train, engine.device)
+        self._val = beside._val if beside else DeviceSplit.of(data.val, engine.device)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
-            self._parameters,
+            self.parameters,
             lr=lr,
             momentum=train.momentum,
             nesterov=train.nesterov,
@@ -97,10 +108,23 @@ class Trainer:
             DivergedError: If the loss is no longer finite.
         """
         started = time.perf_counter()
-        seed_of_epoch = self._round_seed * 1_000_003 + self.epoch
-        with torch.random.fork_rng(devices=[self._engine.device] if self._engine.device.type == "cuda" else []):
+        seed_of_epoch = self.round_seed * 1_000_003 + self.epoch
+        with torch.random.fork_rng(devices=[self.engine.device] if self.engine.device.type == "cuda" else []):
             torch.manual_seed(seed_of_epoch)
             loss, lr = self._train_epoch()
+        return self.end_epoch(loss, lr, time.perf_counter() - started)
+
+    def end_epoch(self, loss: float, lr: float, train_seconds: float) -> EpochReport:
+        """Judge the model on the validation part after an epoch of training.
+
+        Args:
+            loss: Mean training loss of the epoch.
+            lr: Learning rate of its last step.
+            train_seconds: Time it took.
+
+        Raises:
+            DivergedError: If the loss is not finite.
+        """
         trained = time.perf_counter()
         self.epoch += 1
         if not math.isfinite(loss):
@@ -112,54 +136,58 @@ class Trainer:
             loss,
             accuracy,
             lr,
-            train_seconds=trained - started,
+            train_seconds=train_seconds,
             eval_seconds=ended - trained,
-            images=len(self._split),
+            images=len(self.split),
             finished_at=datetime.now(UTC).isoformat(),
         )
 
     def _train_epoch(self) -> tuple[float, float]:
         """Return the mean loss of the epoch and its last learning rate."""
         self.model.train()
-        total = torch.zeros((), device=self._engine.device)
+        total = torch.zeros((), device=self.engine.device)
         images = 0
-        steps = steps_per_epoch(len(self._split), self._train.batch_size)
+        steps = steps_per_epoch(len(self.split), self.train.batch_size)
         lr = self._lr
         for step, (inputs, labels) in enumerate(self._batches()):
-            lr = self._lr * lr_factor(self._train, self.epoch + step / steps)
+            lr = self.lr_at(step / steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             loss = self._loss(inputs, labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            if self._train.grad_clip is not None:
-                nn.utils.clip_grad_norm_(self._parameters, self._train.grad_clip)
+            if self.train.grad_clip is not None:
+                nn.utils.clip_grad_norm_(self.parameters, self.train.grad_clip)
             self.optimizer.step()
             total += loss.detach() * len(labels)
             images += len(labels)
         return (total / images).item(), lr
 
+    def lr_at(self, done: float) -> float:
+        """Return the learning rate where a share ``done`` of the current epoch is over."""
+        return self._lr * lr_factor(self.train, self.epoch + done)
+
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         return train_batches(
-            self._split,
-            batch_size=self._train.batch_size,
-            augment=self._data.augment,
-            mean=self._data.mean,
-            std=self._data.std,
-            seed=self._round_seed,
+            self.split,
+            batch_size=self.train.batch_size,
+            augment=self.data.augment,
+            mean=self.data.mean,
+            std=self.data.std,
+            seed=self.round_seed,
             epoch=self.epoch,
-            memory_format=self._engine.memory_format,
+            memory_format=self.engine.memory_format,
         )
 
     def _loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        with self._engine.forward_context():
+        with self.engine.forward_context():
             logits = self._forward(inputs)
-            return functional.cross_entropy(logits.float(), labels, label_smoothing=self._train.label_smoothing)
+            return functional.cross_entropy(logits.float(), labels, label_smoothing=self.train.label_smoothing)
 
     def evaluate(self, split: DeviceSplit) -> tuple[float, float]:
         """Judge the model on a split. See :func:`evaluate`."""
         self.model.eval()
-        return evaluate(self._forward, split, self._data, self._engine)
+        return evaluate(self._forward, split, self.data, self.engine)
 
     def begin_round(self, number: int, epoch: int) -> None:
         """Start anew, with the weights the model has now and no momentum.
@@ -169,7 +197,7 @@ class Trainer:
             epoch: Place in the schedule to go on from.
         """
         self.optimizer.state.clear()
-        self._round_seed = self._seed + 7919 * number
+        self.round_seed = self._seed + 7919 * number
         self.epoch = epoch
 
     def tensors(self) -> dict[str, torch.Tensor]:
