@@ -170,6 +170,8 @@ class JobServer:
                 f"no Jobs server answers at {self._address}; check the address, and that the head runs with its "
                 "dashboard (pip install 'ray[default]')"
             )
+        if "No available agent" in text:
+            return f"the head of the cluster at {self._address} is still starting; try again in a minute"
         return f"the cluster at {self._address} cannot do this: {one_line(error)}"
 
     def _known(self) -> str:

@@ -63,6 +63,7 @@ def cluster(tmp_path_factory):
         "--include-dashboard=true",
         "--dashboard-host=127.0.0.1",
         f"--dashboard-port={port}",
+        f"--dashboard-agent-listen-port={free_port()}",
         "--object-store-memory=100000000",
         f"--temp-dir={temporary}",
     ]
