@@ -1,5 +1,23 @@
 """Compression methods as a trial sees them: one function each, from a workbench to a compressed model."""
 
-from search.methods.base import Compressed, Workbench, check_arguments, compress, layer_shapes, load_trained, loads_with
+from search.methods.base import (
+    Compressed,
+    Workbench,
+    check_arguments,
+    compress,
+    layer_shapes,
+    load_trained,
+    loads_with,
+    stored_sparsely,
+)
 
-__all__ = ["Compressed", "Workbench", "check_arguments", "compress", "layer_shapes", "load_trained", "loads_with"]
+__all__ = [
+    "Compressed",
+    "Workbench",
+    "check_arguments",
+    "compress",
+    "layer_shapes",
+    "load_trained",
+    "loads_with",
+    "stored_sparsely",
+]

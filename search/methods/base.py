@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines import load_sparse
+from baselines import load_sparse, save_sparse, sparse_summary
 from baselines.layers import prunable_weights
 from rps_core.budgets import layer_name
 from search.config import TrialConfig
@@ -102,6 +102,18 @@ def compress(bench: Workbench) -> Compressed:
     if not isinstance(result, Compressed):
         raise UserError(f"method {config.method!r} must return search.methods.Compressed, but got {result!r}")
     return result
+
+
+def stored_sparsely(model: nn.Module) -> Compressed:
+    """Return a plain or pruned model as one that ``save_sparse`` stores."""
+    summary = sparse_summary(model)
+    return Compressed(
+        model,
+        virtual_size=summary.virtual_size,
+        stored_parameters=summary.stored_parameters,
+        stored_bytes=summary.stored_bytes,
+        save=save_sparse,
+    )
 
 
 Loader = Callable[[Workbench, Path], nn.Module]

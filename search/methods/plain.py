@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
-from baselines import load_sparse, save_sparse, small_model, sparse_summary
+from baselines import load_sparse, small_model
 from rps_core.budgets import kept_for_ratio
-from search.methods.base import Compressed, Workbench, loads_with
+from search.methods.base import Compressed, Workbench, loads_with, stored_sparsely
 
 
 def dense(bench: Workbench) -> Compressed:
     """The model as it is."""
-    return _plain(bench.build(1.0))
+    return stored_sparsely(bench.build(1.0))
 
 
 def _narrow(bench: Workbench) -> nn.Module:
@@ -23,15 +23,4 @@ def _narrow(bench: Workbench) -> nn.Module:
 @loads_with(lambda bench, path: load_sparse(path, _narrow(bench)))
 def small(bench: Workbench) -> Compressed:
     """The same architecture with fewer channels: as many parameters as the ratio leaves the model in all."""
-    return _plain(_narrow(bench))
-
-
-def _plain(model: nn.Module) -> Compressed:
-    summary = sparse_summary(model)
-    return Compressed(
-        model,
-        virtual_size=summary.virtual_size,
-        stored_parameters=summary.stored_parameters,
-        stored_bytes=summary.stored_bytes,
-        save=save_sparse,
-    )
+    return stored_sparsely(_narrow(bench))

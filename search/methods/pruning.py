@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from baselines import PruneConfig, prune_, save_sparse, sparse_summary
-from search.methods.base import Compressed, Workbench, loss_fn
+from baselines import PruneConfig, prune_
+from search.methods.base import Compressed, Workbench, loss_fn, stored_sparsely
 
 
 def prune(bench: Workbench, *, scope: Literal["global", "layer"] = "global", floor: int = 0) -> Compressed:
@@ -24,11 +24,4 @@ def prune(bench: Workbench, *, scope: Literal["global", "layer"] = "global", flo
     )
     model = bench.build(1.0)
     prune_(model, config, loss_fn=loss_fn, batches=bench.scoring_batches(), example_input=bench.example_input)
-    summary = sparse_summary(model)
-    return Compressed(
-        model,
-        virtual_size=summary.virtual_size,
-        stored_parameters=summary.stored_parameters,
-        stored_bytes=summary.stored_bytes,
-        save=save_sparse,
-    )
+    return stored_sparsely(model)

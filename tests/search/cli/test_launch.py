@@ -58,6 +58,17 @@ def check_complete(folder, trials, epochs=3):
     assert not Folder(folder).list("checkpoints/running")
 
 
+def start(*arguments):
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
 def wait_for(condition, process, timeout_s=120):
     began = time.monotonic()
     while time.monotonic() - began < timeout_s:
@@ -90,14 +101,7 @@ def test_launch_again_and_resume(spec, folder):
 
 
 def test_kill_the_driver_and_resume(spec, folder):
-    process = subprocess.Popen(
-        [*COMMAND, "launch", spec, "--storage", folder, "--set", "train.epochs=60"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start("launch", spec, "--storage", folder, "--set", "train.epochs=60")
     wait_for(lambda: Path(folder).exists() and len(tables(folder)["trials"]) >= 3, process)
     process.kill()
     process.communicate()
@@ -111,14 +115,7 @@ def test_kill_the_driver_and_resume(spec, folder):
 
 
 def test_interrupt_is_answered_with_the_line_that_resumes(spec, folder):
-    process = subprocess.Popen(
-        [*COMMAND, "launch", spec, "--storage", folder, "--set", "train.epochs=200"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start("launch", spec, "--storage", folder, "--set", "train.epochs=200")
     wait_for(lambda: Path(folder).exists() and len(tables(folder)["trials"]) >= 1, process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -129,14 +126,7 @@ def test_interrupt_is_answered_with_the_line_that_resumes(spec, folder):
 
 
 def test_a_worker_that_dies_is_replaced_and_its_trial_goes_on(spec, folder):
-    process = subprocess.Popen(
-        [*COMMAND, "launch", spec, "--storage", folder, "--set", "train.epochs=60"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start("launch", spec, "--storage", folder, "--set", "train.epochs=60")
     wait_for(lambda: Path(folder).exists() and len(tables(folder)["trials"]) >= 2, process)
     workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "TrialActor" in " ".join(p.cmdline())]
     assert workers
