@@ -109,7 +109,7 @@ def fold_variance(x: Vector, y: Vector, slots: int) -> float:
     Args:
         x: ``(n,)``.
         y: ``(n,)``.
-        slots: m, ``1 <= m <= n`` and at most 131,072.
+        slots: m, ``1 <= m <= n`` and at most 524,288.
     """
     rows = -(-len(x) // slots)
     padded = np.zeros((2, rows * slots))

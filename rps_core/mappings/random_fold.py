@@ -13,8 +13,9 @@ import numpy.typing as npt
 from rps_core.hashing import hash_below, hash_sign
 from rps_core.mappings.base import Block
 
-SIGN_PERIOD = 1 << 17
-"""Longest sign pattern: 512 KiB in float32, so that it stays in the caches of a core. Part of the file format."""
+SIGN_PERIOD = 1 << 19
+"""Longest sign pattern: 2 MiB in float32, which caches hold, yet runs are long enough for threads to share. Part of the
+file format."""
 
 _OFFSETS, _PATTERN, _FLIPS = range(3)
 
@@ -41,7 +42,7 @@ class Run(NamedTuple):
 class RandomFold:
     """``h(i) = (offset[i // m] + i mod m) mod m``: partition ``i // m`` is a rotation of psi.
 
-    The sign of position ``t = i mod m`` of partition k is an entry of a pattern of P = min(m, 131072) random signs,
+    The sign of position ``t = i mod m`` of partition k is an entry of a pattern of P = min(m, 524288) random signs,
     flipped by one more random sign for each partition and block of P: ``g(i) = flip[k, t // P] * pattern[t mod P]``.
     The weights that meet in a slot come from different partitions, where random rotations bring different entries
     of the pattern together, so their signs are pairwise independent, and nothing longer than P is kept for them.

@@ -64,7 +64,9 @@ def test_random_fold_takes_long_psi_by_runs_and_short_psi_by_rows():
 
 
 @pytest.mark.parametrize("slots", [150_000, 70_000, 900])
-def test_random_fold_over_many_sign_blocks_and_row_chunks(slots):
+def test_random_fold_over_many_sign_blocks_and_row_chunks(slots, monkeypatch):
+    monkeypatch.setattr("rps_core.mappings.random_fold.SIGN_PERIOD", 1 << 16)
+    monkeypatch.setattr("rps_core.kernels.folded._ROWS_AT_ONCE", 1 << 16)
     layers = layers_of([(1000, 290), (100, 100)])
     mapping = MAPPINGS["random_fold"].build([layer.block for layer in layers], slots, 5)
     kernel = make_kernel(mapping, layers, CPU)
