@@ -19,9 +19,8 @@ from search.data.batches import DeviceSplit, eval_batches
 from search.data.images import ImageData
 from search.methods import Workbench, compress
 from search.models import build_model
-from search.training import checkpoint, measure
+from search.training import checkpoint, masked, measure
 from search.training.engine import choose_engine
-from search.training.masked import masks_in, pack, unpack
 from search.training.trainer import EpochReport, Trainer, under, within
 
 SCORING_IMAGES_PER_CLASS = 10
@@ -69,7 +68,7 @@ class Trial:
         measure.reset_peak_memory(self.engine.device)
         self._example = torch.zeros(1, *data.shape, device=self.engine.device)
         self.compressed = compress(workbench(config, data, self.engine.device))
-        self.trainer = Trainer(
+        self.trainer: Trainer = Trainer(
             self.compressed.model,
             data,
             config.train,
@@ -194,7 +193,7 @@ class Trial:
         }
         if self._best is not None:
             facts["best"] = self._best[:2]
-            tensors |= under("best.", pack(self._best[2], masks_in(self._best[2])))
+            tensors |= under("best.", masked.pack(self._best[2], masked.masks_in(self._best[2])))
         return checkpoint.to_bytes(tensors, facts)
 
     def _restore(self, saved: bytes) -> None:
@@ -209,7 +208,7 @@ class Trial:
         self.history = [EpochReport(**report) for report in facts["history"]]
         if "best" in facts:
             accuracy_val, epoch = facts["best"]
-            best = unpack(within("best.", tensors), self.compressed.model.state_dict())
+            best = masked.unpack(within("best.", tensors), self.compressed.model.state_dict())
             self._best = (accuracy_val, epoch, best)
 
     def _model_file(self) -> bytes:

@@ -22,6 +22,7 @@ from search.driver.experiment import MODELS, RUNNING
 from search.errors import UserError
 from search.results.folder import Folder
 from search.training.checkpoint import CheckpointError
+from search.training.engine import out_of_memory
 from search.training.trainer import DivergedError, EpochReport
 from search.trial import Trial, TrialResult, describe_config, threads_for
 
@@ -173,7 +174,7 @@ def explain(error: Exception) -> str:
     text = " ".join(str(error).split())[:500]
     if isinstance(error, UserError | DivergedError | TimeoutError):
         return text
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+    if out_of_memory(error):
         return f"out of memory: {text}; use a smaller train.batch_size, or give the trial more in resources"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

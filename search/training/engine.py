@@ -71,3 +71,8 @@ def computes_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     supported = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in supported)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that the memory of the device or of the machine ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

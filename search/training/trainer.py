@@ -88,8 +88,8 @@ class Trainer:
         self._lr = lr
         self._seed = self.round_seed = seed
         check_batch_size(train.batch_size, len(data.train))
-        self.split = beside.split if beside else DeviceSplit.of(data.train, engine.device)
-        self._val = beside._val if beside else DeviceSplit.of(data.val, engine.device)
+        self.split: DeviceSplit = beside.split if beside else DeviceSplit.of(data.train, engine.device)
+        self._val: DeviceSplit = beside._val if beside else DeviceSplit.of(data.val, engine.device)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.parameters,
@@ -153,13 +153,9 @@ class Trainer:
             lr = self.lr_at(step / steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            loss = self._loss(inputs, labels)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if self.train.grad_clip is not None:
-                nn.utils.clip_grad_norm_(self.parameters, self.train.grad_clip)
+            loss = self.backward(inputs, labels)
             self.optimizer.step()
-            total += loss.detach() * len(labels)
+            total += loss * len(labels)
             images += len(labels)
         return (total / images).item(), lr
 
@@ -179,10 +175,16 @@ class Trainer:
             memory_format=self.engine.memory_format,
         )
 
-    def _loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def backward(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Compute the loss of a batch and leave its gradient, clipped, with the parameters."""
         with self.engine.forward_context():
             logits = self._forward(inputs)
-            return functional.cross_entropy(logits.float(), labels, label_smoothing=self.train.label_smoothing)
+            loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.train.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.train.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.train.grad_clip)
+        return loss.detach()
 
     def evaluate(self, split: DeviceSplit) -> tuple[float, float]:
         """Judge the model on a split. See :func:`evaluate`."""

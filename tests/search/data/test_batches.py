@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from search.data import DeviceSplit, Split, check_batch_size, eval_batches, steps_per_epoch, train_batches
+from search.data.batches import packed_batches
 from search.errors import UserError
 
 PLAIN = {"mean": (0.0,), "std": (1 / 255,)}  # normalisation gives the pixel values back
@@ -63,6 +64,20 @@ def test_order_and_augmentation_are_the_same_on_every_machine():
     images, labels = epoch(numbered(6, 2), augment="crop_flip")
     assert labels.tolist() == [4, 0, 3, 2, 5, 1]
     assert images[:2].int().flatten().tolist() == [0, 0, 17, 0, 2, 1, 4, 3]
+
+
+@pytest.mark.parametrize("count", [24, 27, 25])
+def test_batches_side_by_side_are_those_of_each_trial(count):
+    split = numbered(count)
+    epochs = [(0, 0), (0, 3), (7, 1)]
+    options = {"batch_size": 8, "augment": "crop_flip", **PLAIN}
+    each = [list(train_batches(split, seed=seed, epoch=number, **options)) for seed, number in epochs]
+    together = list(packed_batches(split, epochs, **options))
+    assert len(together) == len(each[0])
+    for step, (images, labels) in enumerate(together):
+        for lane, batches in enumerate(each):
+            assert torch.equal(images[lane], batches[step][0])
+            assert torch.equal(labels[lane], batches[step][1])
 
 
 def candidates(image, padding, flips):
