@@ -2,8 +2,8 @@
 
 Run it from the root as ``python -m benchmarks.driver``: as a script, its folder would hide the package ``baselines``.
 
-Prints one JSON object a line: wall milliseconds a trial over all, the first and the last tenth, memory of the driver and
-files in the folder; then the same for plain Ray Tune with OptunaSearch and its default loggers, in the same run.
+Prints one JSON object a line: wall milliseconds a trial over all, the first and the last tenth, memory of the driver
+and files in the folder; then the same for plain Ray Tune with OptunaSearch and its default loggers, in the same run.
 """
 
 from __future__ import annotations
@@ -145,6 +145,8 @@ def plain(trials: int, cpus: int) -> dict[str, Any]:
 def _times(ends: list[tuple[float, int]], trials: int) -> dict[str, Any]:
     def span(low: float, high: float) -> float:
         chosen = [(moment, count) for moment, count in ends if low * trials <= count <= high * trials and count]
+        if len(chosen) < 2:
+            raise SystemExit(f"{trials} trials are too few to tell the first tenth from the last; write 200")
         return 1000 * (chosen[-1][0] - chosen[0][0]) / max(1, chosen[-1][1] - chosen[0][1])
 
     first, last = span(0, 0.1), span(0.9, 1)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
 from ray import tune
 
+from clusters.placement import limit_gpu_memory
 from search.config import TrialConfig
 from search.data.images import ImageData
 from search.driver.experiment import MODELS, RUNNING
@@ -59,8 +59,7 @@ class TrialActor(tune.Trainable):
         """Take the shared data and begin the first trial."""
         self._data = data
         self._settings = settings
-        if 0 < settings.gpus < 1:
-            torch.cuda.set_per_process_memory_fraction(settings.gpus)
+        limit_gpu_memory(settings.gpus)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
