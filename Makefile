@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: quickstart install dev test lint format clean
+.PHONY: quickstart install dev test test-all lint format clean
 
 ## Make the environment, search on the embedded data, print the frontier and where the report is.
 quickstart: $(STAMP)
@@ -28,6 +28,10 @@ $(DEV_STAMP): $(BIN)/pip pyproject.toml
 
 ## What CI runs: lint, types, tests.
 test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+## The same and the tests that take minutes: clusters broken on purpose, kernels compiled.
+test-all: lint
 	$(BIN)/python -m pytest
 
 lint: $(DEV_STAMP)

@@ -51,6 +51,8 @@ def cluster(tmp_path_factory):
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "HOME": str(folder),
+        # Jobs run the cluster's own python, which here is the one of these tests.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     # Its sockets need a short path.
     temporary = tempfile.mkdtemp(prefix="rps-ray-")

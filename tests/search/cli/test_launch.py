@@ -69,6 +69,12 @@ def start(*arguments):
     )
 
 
+def training(process):
+    """Return the processes that train at this moment: Ray names them after what they do."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child.pid for child in children if "ray::" in (title := " ".join(child.cmdline())) and ".train" in title]
+
+
 def wait_for(condition, process, timeout_s=120):
     began = time.monotonic()
     while time.monotonic() - began < timeout_s:
@@ -128,9 +134,8 @@ def test_interrupt_is_answered_with_the_line_that_resumes(spec, folder):
 def test_a_worker_that_dies_is_replaced_and_its_trial_goes_on(spec, folder):
     process = start("launch", spec, "--storage", folder, "--set", "train.epochs=60")
     wait_for(lambda: Path(folder).exists() and len(tables(folder)["trials"]) >= 2, process)
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "TrialActor" in " ".join(p.cmdline())]
-    assert workers
-    os.kill(workers[0].pid, signal.SIGKILL)
+    wait_for(lambda: training(process), process)
+    os.kill(training(process)[0], signal.SIGKILL)
     _, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, stderr
     check_complete(folder, 12, epochs=60)
