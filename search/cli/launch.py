@@ -147,6 +147,7 @@ def _report(experiment: Experiment, outcome: Outcome) -> None:
     print(f"{progress.ended} of {progress.total} trials have ended ({duration(outcome.wall_seconds)} this time)")
     if outcome.shares:
         print("where the time went: " + ", ".join(f"{name} {share:.0%}" for name, share in outcome.shares.items()))
+    _report_constraints(experiment)
     print(f"results: {experiment.folder}")
     if outcome.stop_reason:
         print(f"rps-search: stopped: {outcome.stop_reason}; go on with: {resume_line(experiment)}", file=sys.stderr)
@@ -157,6 +158,22 @@ def _report(experiment: Experiment, outcome: Outcome) -> None:
             file=sys.stderr,
         )
         sys.exit(TRIALS_FAILED)
+
+
+def _report_constraints(experiment: Experiment) -> None:
+    """Say how many trials keep to the limits of the spec, where it sets any; plainly, if none does."""
+    from search.driver.ledger import meets_constraints
+    from search.results.store import ResultStore
+
+    wanted = experiment.spec.objectives.model_dump(include={"max_bytes", "min_accuracy", "max_latency_ms"})
+    limits = ", ".join(f"{name} {value:g}" for name, value in wanted.items() if value is not None)
+    if not limits:
+        return
+    rows = ResultStore(experiment.folder).read("trials").to_pylist()
+    met = sum(meets_constraints(row, experiment.spec) for row in rows)
+    print(f"{met or 'none'} of {len(rows)} trials keeps to the limits of the spec ({limits})")
+    if not met:
+        print("loosen them under objectives, or let space.ratio reach further")
 
 
 def _interrupted(experiment: Experiment) -> None:

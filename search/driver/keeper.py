@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search.driver.actor import model_path
+from search.driver.runner import model_path
 from search.results.folder import Folder
 
 

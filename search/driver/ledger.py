@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from search.config import TrialConfig, derive_seed
-from search.proposing import ExhaustedError, Past, Proposer, combine, constraint_values
+from search.proposing import ExhaustedError, Past, Proposer, combine, constraint_values, is_feasible
 from search.space import Suggestion
 from search.spec import Spec
 from search.spec.fields import Scalar
@@ -231,6 +231,12 @@ def outcome(
 ) -> Past:
     """Return what the sampler learns from the rows of a proposal's repeats."""
     return combine([_past(params, row, spec, number) for row in rows])
+
+
+def meets_constraints(row: Mapping[str, Any], spec: Spec) -> bool:
+    """Return whether a trial ended well and keeps to every limit of ``objectives``."""
+    past = _past({}, row, spec, None)
+    return past.status == "finished" and is_feasible(tuple(past.constraints))
 
 
 def _past(params: Mapping[str, Scalar], row: Mapping[str, Any], spec: Spec, number: int | None) -> Past:

@@ -17,12 +17,13 @@ from ray.tune.schedulers import TrialScheduler
 
 from clusters.session import Session
 from search.data import ImageData
-from search.driver.actor import ActorSettings, TrialActor
+from search.driver.actor import TrialActor
 from search.driver.experiment import Experiment
 from search.driver.keeper import ModelKeeper
 from search.driver.ledger import Ledger
 from search.driver.progress import Progress
 from search.driver.recorder import Recorder
+from search.driver.runner import RunSettings
 from search.driver.searcher import LedgerSearcher
 from search.results.store import ResultStore
 from search.stopping import MOASHA
@@ -122,7 +123,7 @@ def run_trials(
 def _trainable(experiment: Experiment, data: ImageData) -> Any:
     """Return the actor class with the data in the object store and the resources of one trial."""
     spec = experiment.spec
-    settings = ActorSettings(
+    settings = RunSettings(
         folder=experiment.folder,
         cpus=spec.resources.cpus,
         gpus=spec.resources.gpus,

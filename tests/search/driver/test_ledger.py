@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from search.driver.ledger import Ledger, outcome
+from search.driver.ledger import Ledger, meets_constraints, outcome
 
 
 def drain(ledger, end_of, *, most=10_000):
@@ -134,6 +134,8 @@ def test_constraints_reach_the_sampler_and_a_latency_that_is_not_known_counts_fo
     row = end_of(Ledger(spec, make_proposer(spec)).next(), accuracy=0.4)
     constraints = outcome({}, [row], spec).constraints
     assert [value > 0 for value in constraints] == [False, True, True]
+    assert not meets_constraints(row, spec)
+    assert meets_constraints(row | {"accuracy_val": 0.9, "latency_ms": 0.4}, spec)
     assert outcome({}, [row | {"status": "pruned", "latency_ms": None}], spec).status == "failed"
 
 

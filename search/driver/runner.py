@@ -1,0 +1,244 @@
+"""One trial as the driver sees it: an epoch in, a result out; checkpoints, time limit and failures in between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from search.config import TrialConfig
+from search.data.images import ImageData
+from search.driver.experiment import MODELS, RUNNING
+from search.errors import UserError
+from search.results.folder import Folder
+from search.training.checkpoint import CheckpointError
+from search.training.engine import out_of_memory
+from search.training.trainer import DivergedError, EpochReport
+from search.trial import Trial, TrialResult, describe_config, threads_for
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What all trials of a search share beside the data.
+
+    Attributes:
+        folder: The experiment folder.
+        cpus: CPUs of one trial.
+        gpus: GPUs of one trial, whole or a fraction.
+        memory: Which memory measure the search minimises.
+        checkpoint_every_s: Shortest time between two checkpoints.
+        time_limit_s: Longest time one trial may take in this process; None does not limit it.
+    """
+
+    folder: Folder
+    cpus: float
+    gpus: float
+    memory: str
+    checkpoint_every_s: float
+    time_limit_s: float | None
+
+
+class TrialRunner:
+    """Runs one trial; writes its checkpoints itself, so that nothing depends on Tune's own state.
+
+    Args:
+        config: The trial, as JSON.
+        data: The images.
+        settings: What all trials of the search share.
+        beside: The runner of another trial in this process, whose images on the device this one reads too.
+    """
+
+    def __init__(
+        self, config: str, data: ImageData, settings: RunSettings, *, beside: TrialRunner | None = None
+    ) -> None:
+        self._data = data
+        self._settings = settings
+        self._trial: Trial | None = None
+        self._config = TrialConfig.model_validate_json(config)
+        self._began_at = datetime.now(UTC)
+        self._saved_at = time.monotonic()
+        self._watchdog = self._watch()
+        self._error: str | None = None
+        self._reported = 0
+        try:
+            self._trial = self._begin(beside.ready if beside else None)
+        except Exception as error:  # Kept for the first step to report.
+            self._error = explain(error)
+
+    @property
+    def ready(self) -> Trial | None:
+        """The trial, if it has an epoch to train."""
+        return None if self._trial is None or self._trial.done else self._trial
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and return the result. Whatever goes wrong in a trial ends that trial, not the process."""
+        trial = self.ready
+        if trial is None:
+            return self.end()
+        try:
+            outcome: EpochReport | Exception = trial.step()
+        except Exception as error:
+            outcome = error
+        return self.after(outcome)
+
+    def after(self, outcome: EpochReport | Exception) -> dict[str, Any]:
+        """Return the result of an epoch that was trained, or failed."""
+        assert self._trial is not None
+        if isinstance(outcome, Exception):
+            logger.debug("trial failed", exc_info=outcome)
+            return self._failed(explain(outcome))
+        try:
+            return self._epoch(self._trial, outcome)
+        except Exception as error:
+            logger.debug("trial failed", exc_info=True)
+            return self._failed(explain(error))
+
+    def end(self) -> dict[str, Any]:
+        """Return the result of a trial that is not :attr:`ready`: it could not begin, or has no epoch left.
+
+        The latter is where the process died between the last checkpoint and the end.
+        """
+        if self._trial is None:
+            return self._failed(self._error or "")
+        try:
+            return self._finished(self._trial.finish())
+        except Exception as error:
+            logger.debug("trial failed", exc_info=True)
+            return self._failed(explain(error))
+
+    def stop(self) -> None:
+        """Let go of the trial."""
+        self._watchdog.cancel()
+        self._trial = None
+
+    def _epoch(self, trial: Trial, report: EpochReport) -> dict[str, Any]:
+        result: dict[str, Any] = {
+            "epoch": report.epoch,
+            "accuracy_val": report.accuracy_val,
+            "memory": getattr(trial.compressed, self._settings.memory),
+            # After an interruption also those epochs that the driver may never have written.
+            "epoch_rows": [to_json(epoch_row(report)) for report in trial.history[self._reported :]],
+        }
+        self._reported = len(trial.history)
+        if trial.done:
+            return result | self._finished(trial.finish())
+        if time.monotonic() - self._saved_at >= self._settings.checkpoint_every_s:
+            self._write(running_path(trial.config.trial_id), trial.checkpoint())
+            self._saved_at = time.monotonic()
+        result["partial_row"] = to_json(trial.partial_row())
+        return result
+
+    def _begin(self, beside: Trial | None) -> Trial:
+        trial_id = self._config.trial_id
+        folder = self._settings.folder
+        if folder.exists(timeout_path(trial_id)):
+            raise TimeoutError(f"it ran longer than failures.time_limit_s = {self._settings.time_limit_s:g}")
+        saved = None
+        with contextlib.suppress(FileNotFoundError):
+            saved = folder.read(running_path(trial_id))
+        try:
+            return self._make(saved, beside)
+        except CheckpointError as error:
+            logger.warning("trial %s starts again: %s", trial_id, error)
+            return self._make(None, beside)
+
+    def _make(self, saved: bytes | None, beside: Trial | None) -> Trial:
+        settings = self._settings
+        threads = threads_for(settings.cpus)
+        return Trial(self._config, self._data, threads=threads, gpu=settings.gpus > 0, saved=saved, beside=beside)
+
+    def _finished(self, end: TrialResult) -> dict[str, Any]:
+        self._watchdog.cancel()
+        self._write(model_path(self._config.trial_id), end.model_file)
+        return {"trial_row": to_json(end.row), "done": True}
+
+    def _failed(self, reason: str) -> dict[str, Any]:
+        self._watchdog.cancel()
+        row = self._trial.partial_row() if self._trial is not None else describe_config(self._config)
+        row |= {
+            "status": "failed",
+            "error": reason,
+            "started_at": row.get("started_at", self._began_at),
+            "finished_at": datetime.now(UTC),
+        }
+        return {"trial_row": to_json(row), "done": True}
+
+    def _write(self, path: str, data: bytes) -> None:
+        """Write a file; a full disk stops the search where the tables are written, not the trial here."""
+        try:
+            self._settings.folder.write_whole(path, data)
+        except OSError as error:
+            logger.warning("%s", error)
+
+    def _watch(self) -> threading.Timer:
+        """Start the clock of a trial: one that hangs cannot look at a clock itself."""
+
+        def expire() -> None:
+            self._write(timeout_path(self._config.trial_id), b"")
+            os._exit(1)
+
+        limit = self._settings.time_limit_s
+        timer = threading.Timer(limit if limit is not None else threading.TIMEOUT_MAX, expire)
+        timer.daemon = True
+        if limit is not None:
+            timer.start()
+        return timer
+
+
+def explain(error: Exception) -> str:
+    """Return one line that says why a trial failed."""
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, UserError | DivergedError | TimeoutError):
+        return text
+    if out_of_memory(error):
+        return f"out of memory: {text}; use a smaller train.batch_size, or give the trial more in resources"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def running_path(trial_id: str) -> str:
+    """Return where the checkpoint of a running trial lies in the experiment folder."""
+    return f"{RUNNING}/{trial_id}.safetensors"
+
+
+def timeout_path(trial_id: str) -> str:
+    """Return where a trial leaves word that it ran out of time."""
+    return f"{RUNNING}/{trial_id}.timeout"
+
+
+def model_path(trial_id: str) -> str:
+    """Return where the model file of a finished trial lies in the experiment folder."""
+    return f"{MODELS}/{trial_id}.safetensors"
+
+
+def epoch_row(report: EpochReport) -> dict[str, Any]:
+    """Return an epoch's row of the epochs table, without the names of its trial and experiment."""
+    return {
+        "epoch": report.epoch,
+        "loss": report.loss,
+        "accuracy_val": report.accuracy_val,
+        "lr": report.lr,
+        "seconds": report.train_seconds + report.eval_seconds,
+        "images_per_second": report.images / report.train_seconds,
+        "finished_at": datetime.fromisoformat(report.finished_at),
+    }
+
+
+def to_json(row: Mapping[str, Any]) -> str:
+    """Pack a row for the way through Tune, which would otherwise walk through each of its columns."""
+    return json.dumps(row, default=lambda value: {"time": value.isoformat()})
+
+
+def from_json(text: str) -> dict[str, Any]:
+    """Unpack a row."""
+    row = json.loads(text)
+    times = {k: datetime.fromisoformat(v["time"]) for k, v in row.items() if isinstance(v, dict) and set(v) == {"time"}}
+    return row | times
