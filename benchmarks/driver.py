@@ -25,9 +25,10 @@ from ray.tune.search.optuna import OptunaSearch
 from clusters import load_profile
 from search.config import TrialConfig
 from search.driver import tuning
-from search.driver.actor import TrialActor, to_json
+from search.driver.actor import TrialActor
 from search.driver.experiment import create_or_open
 from search.driver.run import run_search
+from search.driver.runner import to_json
 from search.results import Folder, ResultStore
 from search.spec import parse_spec
 from search.trial import describe_config
