@@ -9,7 +9,7 @@ from search.training.trainer import EpochReport
 from search.trial import Trial
 
 
-def step_together(trials: Sequence[Trial], pack: Pack) -> list[EpochReport | Exception]:
+def train_together(trials: Sequence[Trial], pack: Pack) -> list[EpochReport | Exception]:
     """Train one epoch of trials that share data and model spec; return what :meth:`Trial.step` of each would.
 
     Args:

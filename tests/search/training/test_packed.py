@@ -7,7 +7,7 @@ from torch import nn
 
 from search.config import TrialConfig
 from search.spec import ModelSpec, TrainSpec
-from search.together import step_together
+from search.together import train_together
 from search.training import packed
 from search.training.packed import Pack
 from search.training.trainer import DivergedError, EpochReport
@@ -54,7 +54,7 @@ def make_trial(tiny_data):
 
 def go_on(trials: list[Trial], pack: Pack, epochs: int) -> None:
     for _ in range(epochs):
-        outcomes = step_together(trials, pack)
+        outcomes = train_together(trials, pack)
         assert all(isinstance(outcome, EpochReport) for outcome in outcomes), outcomes
 
 
@@ -143,7 +143,7 @@ def test_the_rounds_of_a_lottery_ticket_pass_within_a_pack(make_trial):
 def test_a_trial_that_diverges_ends_alone(make_trial):
     lanes = [make_trial(LANES[0]), make_trial(LANES[2], lr=1e30), make_trial(LANES[4])]
     expected = [make_trial(LANES[0]), make_trial(LANES[4])]
-    outcomes = step_together(lanes, Pack(3, fuse=True))
+    outcomes = train_together(lanes, Pack(3, fuse=True))
     assert isinstance(outcomes[1], DivergedError)
     assert "epoch 1 at lr" in str(outcomes[1])
     for trial, alike in zip([lanes[0], lanes[2]], expected, strict=True):
