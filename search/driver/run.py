@@ -107,7 +107,7 @@ def run_search(
         interrupted=not ledger.complete and ledger.stop_reason is None,
         stop_reason=ledger.stop_reason,
         wall_seconds=wall,
-        shares=_shares(progress, starting, wall),
+        shares=_shares(progress, spec.search.pack, starting, wall),
     )
 
 
@@ -130,8 +130,11 @@ def _repeated(spec: Spec, finished: Sequence[Mapping[str, Any]]) -> int:
     return sum(row["repeat"] >= spec.repeats for row in finished)
 
 
-def _shares(progress: Progress, starting: float, wall: float) -> dict[str, float]:
-    """Return where the time went: of all places for trials together, the share spent in each kind of work."""
-    whole = progress.slots * wall
+def _shares(progress: Progress, pack: int, starting: float, wall: float) -> dict[str, float]:
+    """Return where the time went: of all places for trials together, the share spent in each kind of work.
+
+    The trials of a pack share one place, and the time that they report is their part of its time.
+    """
+    whole = progress.slots / pack * wall
     shares = {"starting": starting / wall} | {name: seconds / whole for name, seconds in progress.seconds.items()}
     return shares | {"waiting": max(0.0, 1 - sum(shares.values()))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
@@ -20,10 +22,11 @@ from search.data import ImageData
 from search.driver.actor import TrialActor
 from search.driver.experiment import Experiment
 from search.driver.keeper import ModelKeeper
+from search.driver.lane import LaneActor, LaneOffice
 from search.driver.ledger import Ledger
 from search.driver.progress import Progress
 from search.driver.recorder import Recorder
-from search.driver.runner import RunSettings
+from search.driver.runner import REPORT_EVERY_S, RunSettings
 from search.driver.searcher import LedgerSearcher
 from search.results.store import ResultStore
 from search.stopping import MOASHA
@@ -31,6 +34,9 @@ from search.stopping.first_come import FirstComeScheduler
 from search.stopping.tune_scheduler import MOASHAScheduler
 
 logger = logging.getLogger(__name__)
+
+# Ray counts in these parts of a CPU or GPU.
+RESOURCE_UNIT = 1e-4
 
 # Tune's own records are of no use here: the tables are the truth. Snapshots would cost more with every trial.
 TUNE_ENVIRONMENT = {
@@ -75,7 +81,7 @@ def run_trials(
     spec = experiment.spec
     needs = spec.resources
     cluster.check_placement(needs.cpus, needs.gpus, needs.custom)
-    fitting = cluster.max_concurrent(needs.cpus, needs.gpus, needs.custom)
+    fitting = spec.search.pack * cluster.max_concurrent(needs.cpus, needs.gpus, needs.custom)
     progress.slots = max(1, min(spec.search.concurrency or fitting, fitting))
     store = ResultStore(experiment.folder)
     keeper = ModelKeeper(experiment.folder, spec.objectives.memory, spec.disk_budget)
@@ -96,11 +102,12 @@ def run_trials(
         tempfile.TemporaryDirectory(prefix="rps-tune-") as scratch,
         _tune_settings(progress.slots, verbose),
         _sigterm_as_interrupt(),
+        _trainable(experiment, data) as trainable,
     ):
         # Not tune.Tuner: it pickles all that it is given, and would restore from that pickle.
         try:
             tune.run(
-                _trainable(experiment, data),
+                trainable,
                 name="search",
                 storage_path=scratch,
                 search_alg=searcher,
@@ -120,8 +127,12 @@ def run_trials(
             recorder.flush(last=True)
 
 
-def _trainable(experiment: Experiment, data: ImageData) -> Any:
-    """Return the actor class with the data in the object store and the resources of one trial."""
+@contextlib.contextmanager
+def _trainable(experiment: Experiment, data: ImageData) -> Iterator[Any]:
+    """Give the actor class with the data in the object store and the resources of one trial.
+
+    Of a pack, each trial occupies its part; what runs it, in one process for the pack, occupies nothing beside.
+    """
     spec = experiment.spec
     settings = RunSettings(
         folder=experiment.folder,
@@ -130,12 +141,25 @@ def _trainable(experiment: Experiment, data: ImageData) -> Any:
         memory=spec.objectives.memory,
         checkpoint_every_s=spec.train.checkpoint_every_s,
         time_limit_s=spec.failures.time_limit_s,
+        report_every_s=REPORT_EVERY_S if spec.search.early_stopping is None else 0.0,
     )
     bundle = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus, **spec.resources.custom}
-    return tune.with_resources(
-        tune.with_parameters(TrialActor, data=data, settings=settings),
-        tune.PlacementGroupFactory([{name: float(amount) for name, amount in bundle.items() if amount}]),
-    )
+    width = spec.search.pack
+    office: Any = None
+    if width == 1:
+        actor = tune.with_parameters(TrialActor, data=data, settings=settings)
+    else:
+        office = ray.remote(LaneOffice).options(num_cpus=0).remote([ray.put(data)], settings, width)
+        actor = tune.with_parameters(LaneActor, office=office)
+        # Rounded down to what Ray counts in, so that as many parts as there are lanes fit the whole.
+        bundle = {name: math.floor(amount / width / RESOURCE_UNIT) * RESOURCE_UNIT for name, amount in bundle.items()}
+    try:
+        yield tune.with_resources(
+            actor, tune.PlacementGroupFactory([{name: float(amount) for name, amount in bundle.items() if amount}])
+        )
+    finally:
+        if office is not None:
+            ray.kill(office)
 
 
 def _scheduler(

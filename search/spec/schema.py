@@ -216,6 +216,9 @@ class SearchSpec(SpecModel):
     """Random proposals before the sampler models anything."""
     concurrency: PositiveInt | None = None
     """Trials that run at once; null runs as many as the resources carry."""
+    pack: PositiveInt = 1
+    """Trials that share the resources of one trial and one process, trained as one fused program where that proves
+    faster there (small networks on a GPU), in turns elsewhere. Metrics are those of trials alone up to rounding."""
     early_stopping: EarlyStoppingSpec | None = None
     """Stop trials that fall behind; null trains each to the end."""
     enqueue_known: bool = True
@@ -311,6 +314,11 @@ class Spec(SpecModel):
     def _possible(self) -> Spec:
         if self.trials % self.repeats:
             raise ValueError(f"trials must be a multiple of repeats, but got {self.trials} and {self.repeats}")
+        if self.search.pack > 1 and self.resources.gpus > 1:
+            raise ValueError(
+                f"the trials of a pack share one GPU or a part of one, "
+                f"but got search.pack={self.search.pack} and resources.gpus={self.resources.gpus:g}"
+            )
         stopping = self.search.early_stopping
         if stopping and stopping.grace_epochs > self.train.epochs:
             raise ValueError(
