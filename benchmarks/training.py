@@ -48,6 +48,7 @@ from search.training.packed import Pack
 from search.trial import Trial
 
 CASES = ("engine", "compression", "pack", "compile")
+COMPRESSED = (("sharing_cost", "rps"), ("pruning_cost", "rand"))
 CIFAR_TRAIN_IMAGES = 45_000
 CIFAR_EPOCHS = 160
 Contestant = Callable[[], int]  # trains an epoch and returns the images of it
@@ -225,10 +226,12 @@ def indexed(bench: Workbench) -> Compressed:
     )
 
 
-def take_turns(contestants: dict[str, Contestant], args: argparse.Namespace) -> dict[str, float]:
-    """Return the median images per second of each contestant, validation included."""
+def take_turns(
+    contestants: dict[str, Contestant], args: argparse.Namespace, rounds: int | None = None
+) -> dict[str, list[float]]:
+    """Return the images per second of each contestant in each round, validation included."""
     rates: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(args.rounds + 1):
+    for number in range((rounds or args.rounds) + 1):
         for name, epoch in contestants.items():
             began = time.perf_counter()
             images = epoch()
@@ -236,7 +239,16 @@ def take_turns(contestants: dict[str, Contestant], args: argparse.Namespace) -> 
                 torch.cuda.synchronize()
             if number:  # The first round warms up.
                 rates[name].append(images / (time.perf_counter() - began))
+    return rates
+
+
+def medians(rates: dict[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def ratio(rates: list[float], others: list[float]) -> float:
+    """Return the median over the rounds of one's rate over another's in the same round."""
+    return statistics.median(one / other for one, other in zip(rates, others, strict=True))
 
 
 def report(name: str, value: float, unit: str, against: str | None, **sizes: object) -> None:
@@ -245,7 +257,7 @@ def report(name: str, value: float, unit: str, against: str | None, **sizes: obj
 
 def sizes_of(args: argparse.Namespace, **more: object) -> dict[str, object]:
     sizes = {"device": args.device, "threads": args.threads, "batch": args.batch_size, "steps": args.steps}
-    return {"model": "resnet20", **sizes, "rounds": args.rounds, **more}
+    return {"model": "resnet20", **sizes, "rounds": args.rounds} | more
 
 
 def trials_per_hour(images_per_second: float) -> float:
@@ -263,24 +275,25 @@ def compare_engine(args: argparse.Namespace, data: ImageData) -> None:
     }
     rates = take_turns(contestants, args)
     sizes = sizes_of(args, workers=args.workers, precision=trial.engine.describe())
-    for name, rate in rates.items():
+    for name, rate in medians(rates).items():
         report("images_per_second", rate, "images/s", None, contestant=name, **sizes)
         report("trials_per_hour", trials_per_hour(rate), "trials/h", None, contestant=name, **sizes)
     for other in ("usual script", "bare loop"):
-        report("engine_speed", rates["engine"] / rates[other], "x", other, **sizes)
+        report("engine_speed", ratio(rates["engine"], rates[other]), "x", other, **sizes)
 
 
 def compare_compression(args: argparse.Namespace, data: ImageData) -> None:
     """What sharing, pruning and index tensors cost, as a factor on the dense step."""
     for model in args.models:
-        methods = {f"{method} {ratio:g}": (method, ratio) for ratio in args.ratios for method in ("rps", "rand")}
-        methods["index tensor"] = (f"{__name__}:indexed", args.ratios[len(args.ratios) // 2])
-        trials = {"dense": make_trial(args, data, model=model)}
-        trials |= {name: make_trial(args, data, *what, model=model) for name, what in methods.items()}
-        rates = take_turns({name: engine(trial) for name, trial in trials.items()}, args)
-        for name, (method, ratio) in methods.items():
-            kind = {"rps": "sharing_cost", "rand": "pruning_cost"}.get(method, "index_tensor_cost")
-            report(kind, rates["dense"] / rates[name], "x dense", "dense", **sizes_of(args, model=model, ratio=ratio))
+        dense = make_trial(args, data, model=model)
+        methods = [(kind, method, compression) for compression in args.ratios for kind, method in COMPRESSED]
+        methods.append(("index_tensor_cost", f"{__name__}:indexed", args.ratios[len(args.ratios) // 2]))
+        for kind, method, compression in methods:
+            # In pairs: what disturbs one round then disturbs both.
+            pair = {"dense": dense, "compressed": make_trial(args, data, method, compression, model=model)}
+            rates = take_turns({name: engine(trial) for name, trial in pair.items()}, args)
+            cost = ratio(rates["dense"], rates["compressed"])
+            report(kind, cost, "x dense", "dense", **sizes_of(args, model=model, ratio=compression))
 
 
 def lanes(args: argparse.Namespace, data: ImageData, width: int) -> list[Trial]:
@@ -319,11 +332,13 @@ def compare_packs(args: argparse.Namespace, data: ImageData) -> None:
     for width in args.widths:
         trials = lanes(args, data, width)
         ways = {"fused": packed(trials, Pack(width, fuse=True)), "turns": packed(trials, Pack(width, fuse=False))}
-        rates = take_turns(ways, args)
-        sizes = sizes_of(args, trials=width, precision=trials[0].engine.describe())
-        for name, rate in rates.items():
+        # A round of a wide pack is long by itself.
+        rounds = max(2, args.rounds // max(1, width // 4))
+        rates = take_turns(ways, args, rounds)
+        sizes = sizes_of(args, trials=width, rounds=rounds, precision=trials[0].engine.describe())
+        for name, rate in medians(rates).items():
             report("pack_trials_per_hour", trials_per_hour(rate), "trials/h", None, contestant=name, **sizes)
-        report("pack_speed", rates["fused"] / rates["turns"], "x", "one trial at a time", **sizes)
+        report("pack_speed", ratio(rates["fused"], rates["turns"]), "x", "one trial at a time", **sizes)
         del trials, ways
     for width in (1, *args.widths):
         process = multiprocessing.get_context("spawn").Process(target=pack_peak, args=(args, width))
@@ -338,10 +353,11 @@ def compare_compiled(args: argparse.Namespace, data: ImageData) -> None:
     trials["compiled"].trainer.run_epoch()
     first = time.perf_counter() - began
     rates = take_turns({name: engine(trial) for name, trial in trials.items()}, args)
-    report("compiled_speed", rates["compiled"] / rates["eager"], "x", "eager", **sizes_of(args))
-    cost = max(0.0, first - len(data.train) / rates["compiled"])
+    report("compiled_speed", ratio(rates["compiled"], rates["eager"]), "x", "eager", **sizes_of(args))
+    middle = medians(rates)
+    cost = max(0.0, first - len(data.train) / middle["compiled"])
     report("compile_seconds", cost, "s", None, **sizes_of(args))
-    gain = 1 / rates["eager"] - 1 / rates["compiled"]
+    gain = 1 / middle["eager"] - 1 / middle["compiled"]
     if gain > 0:
         report("compile_pays_after", cost / gain / CIFAR_TRAIN_IMAGES, "epochs of CIFAR-10", "eager", **sizes_of(args))
 

@@ -1,0 +1,65 @@
+"""What the loop must keep when the network runs through torch.compile: resume, evaluation, every kind of weights."""
+
+import pytest
+import torch
+
+from search.spec import ModelSpec, TrainSpec
+from search.trial import Trial
+
+CONVOLUTIONS = ModelSpec(name="tests.search.training.test_packed:convolutions")
+TRAIN = TrainSpec(epochs=3, batch_size=16, precision="float32")
+
+
+def states_equal(one: Trial, other: Trial) -> bool:
+    tensors, others = one.trainer.tensors(), other.trainer.tensors()
+    return tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in tensors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["rps", "rand"])
+def test_a_compiled_trial_learns_the_same_and_goes_on_where_it_was_stopped(method, make_config, tiny_data):
+    compiled = make_config(method, model=CONVOLUTIONS, train=TRAIN.model_copy(update={"compile": True}))
+    eager = Trial(make_config(method, model=CONVOLUTIONS, train=TRAIN), tiny_data, threads=1)
+    whole = Trial(compiled, tiny_data, threads=1)
+    whole.step()
+    resumed = Trial(compiled, tiny_data, threads=1, saved=whole.checkpoint())
+    for trial in (whole, resumed):
+        while not trial.done:
+            trial.step()
+    while not eager.done:
+        eager.step()
+    assert states_equal(whole, resumed)
+    assert [r.loss for r in whole.history] == [r.loss for r in resumed.history]
+    assert [r.loss for r in whole.history] == pytest.approx([r.loss for r in eager.history], rel=1e-4)
+    # Evaluation runs in inference mode between the epochs, and training goes on after it.
+    assert whole.finish().row["accuracy"] == pytest.approx(eager.finish().row["accuracy"], abs=0.04)
+
+
+def test_trials_with_other_seeds_differ(make_config, tiny_data):
+    first, second = (Trial(make_config("rand", seed=seed), tiny_data, threads=1) for seed in (1, 2))
+    first.step()
+    second.step()
+    assert not states_equal(first, second)
+
+
+def test_a_step_is_that_of_plain_pytorch(make_config, tiny_data):
+    """One batch, no augmentation: SGD with weight decay by hand on the dense model."""
+    from dataclasses import replace
+
+    from torch.nn.functional import cross_entropy
+
+    from search.trial import build
+
+    data = replace(tiny_data, augment="none", mean=(0.0,), std=(1.0,))
+    train = TrainSpec(epochs=1, batch_size=90, schedule="constant")
+    config = make_config("dense", ratio=1.0, lr=0.5, weight_decay=0.01, train=train)
+    model = build(config, data)
+    images = torch.from_numpy(data.train.images) / 255
+    loss = cross_entropy(model(images), torch.from_numpy(data.train.labels))
+    loss.backward()
+    expected = [w - 0.5 * (w.grad + 0.01 * w) for w in model.parameters()]
+    trial = Trial(config, data, threads=1)
+    report = trial.step()
+    assert report.loss == pytest.approx(loss.item(), rel=1e-5)
+    for parameter, wanted in zip(trial.trainer.model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.detach(), wanted.detach())
