@@ -1,7 +1,8 @@
 """From trials to points of the accuracy-memory picture: seeds are averaged first, with their uncertainty.
 
-A point is one proposal: what a search proposed once and trained with one or more seeds. Its accuracies are means over
+A point is one proposal: what one search proposed once and trained with one or more seeds. Its accuracies are means over
 seeds, with Student's 95 % interval, mean +- t(0.975, s - 1) * std / sqrt(s) for s seeds; one seed has no interval.
+Two folders hold two searches, whatever their experiments are called: proposal 3 of one is not proposal 3 of the other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from scipy.special import stdtrit
 
 from search.errors import UserError, unknown_name
 from search.results.schema import TABLES
-from search.results.store import ResultStore, read_all
+from search.results.store import FOLDER, ResultStore, read_all
 
 MEASURES = ("stored_bytes", "stored_parameters", "latency_ms", "flops")
 """What can be traded against accuracy: less is better."""
@@ -46,12 +47,12 @@ def check_measures(measures: Sequence[str]) -> tuple[str, ...]:
 
 
 def drawable(stores: Sequence[ResultStore], measures: Sequence[str] = ("stored_bytes",)) -> pa.Table:
-    """Return what :func:`points` needs of the trials of some experiments.
+    """Return what :func:`points` needs of the trials of some experiments, and in ``FOLDER`` whose each row is.
 
     Raises:
         UserError: If a measure is unknown, or a part was written by a later version.
     """
-    return read_all(stores, "trials", [*COLUMNS, *check_measures(measures)], dictionary=FEW_VALUES)
+    return read_all(stores, "trials", [*COLUMNS, *check_measures(measures)], dictionary=FEW_VALUES, folder=True)
 
 
 def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.Table:
@@ -60,7 +61,8 @@ def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.
     Seeds with a missing, infinite or NaN value in an accuracy that the others have, or in a measure, are left out.
 
     Args:
-        trials: Rows of the table trials, with at least ``COLUMNS`` and the measures.
+        trials: Rows of the table trials, with at least ``COLUMNS`` and the measures; from several folders with the
+            column ``FOLDER`` too, as :func:`drawable` returns them.
         measures: Columns to make small, of ``MEASURES``.
 
     Returns:
@@ -99,7 +101,7 @@ def usable(trials: pa.Table, measures: Sequence[str]) -> np.ndarray:
 def _groups(trials: pa.Table, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return, among the rows to keep, the first of each proposal and, for each row, its proposal's index."""
     key = np.zeros(len(keep), dtype=np.int64)
-    for label in LABELS:
+    for label in (*LABELS, *({FOLDER} & {*trials.column_names})):
         codes = pc.dictionary_encode(trials[label]).combine_chunks()
         names = len(codes.dictionary)
         key = key * (names + 1) + pc.fill_null(codes.indices, names).to_numpy()[keep]

@@ -6,8 +6,9 @@ import pytest
 from scipy.stats import t as student
 
 from search.errors import UserError
+from search.results import Folder, ResultStore
 from search.results.parts import rows_to_table
-from search.results.points import check_measures, points
+from search.results.points import check_measures, drawable, points
 
 
 def test_seeds_are_averaged_with_students_interval(trial) -> None:
@@ -33,6 +34,18 @@ def test_seeds_are_averaged_with_students_interval(trial) -> None:
     assert point["stored_bytes"] == 101
     assert point["trial_id"] == rows[0]["trial_id"]
     assert point["finished_at"] == datetime(2026, 1, 3, tzinfo=UTC)
+
+
+def test_two_folders_are_two_searches_even_under_one_name(tmp_path, trial) -> None:
+    """Searches of one name and different seeds both have a proposal 0, and nothing but the number in common."""
+    stores = [ResultStore(Folder(tmp_path / name)) for name in "ab"]
+    for first, store in zip((0, 100), stores, strict=True):
+        store.append("trials", [trial(first + repeat, number=0, repeat=repeat) for repeat in range(2)])
+    stores[1].append("trials", [trial(0, number=0)])  # a row that was copied counts where it was read first
+    found = points(drawable(stores))
+    assert found["trial_id"].to_pylist() == [trial(0)["trial_id"], trial(100)["trial_id"]]
+    assert found["seeds"].to_pylist() == [2, 2]
+    assert points(drawable(stores[:1])).equals(found.slice(0, 1))
 
 
 def test_one_seed_has_no_interval_and_other_labels_are_other_points(trial) -> None:
