@@ -96,9 +96,13 @@ class _Host:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         import logging
 
+        import torch
+
         from clusters.placement import limit_gpu_memory
         from search.driver.pack import PackHost
 
+        if torch.cuda.is_available():
+            torch.cuda.init()  # Now: Ray may hide them again before the next call.
         logging.basicConfig(level=logging.INFO)
         limit_gpu_memory(settings.gpus)
         self._host = PackHost(data, settings, width)

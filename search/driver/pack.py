@@ -140,7 +140,7 @@ class PackHost:
         """Begin trials, train an epoch of all, or several short ones, and end those that are over."""
         try:
             for lane, config in begun.items():
-                beside = next((runner for runner in self._runners.values() if runner.ready), None)
+                beside = next((runner for runner in list(self._runners.values()) if runner.ready), None)
                 self._runners[lane] = TrialRunner(config, self._data, self._settings, beside=beside)
             return self._train({lane: self._runners[lane] for lane in lanes})
         except Exception as error:  # Not a trial's fault: its owner ends as if the process had died.
