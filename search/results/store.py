@@ -179,7 +179,8 @@ class ResultStore:
                 found.append(self.read_part(table, part, read, dictionary))
             except DamagedPartError as error:
                 problems.append(Problem(part.path, str(error)))
-        rows = pa.concat_tables(found)
+        # Arrow neither compares nor takes rows of chunks whose dictionaries differ.
+        rows = pa.concat_tables(found).unify_dictionaries()
         if shared:
             unique = unique_rows(table, rows)
             if unique.num_rows < rows.num_rows:
@@ -287,7 +288,7 @@ def read_all(
     empty = columns_schema(table, read, dictionary).append(pa.field(FOLDER, pa.int64())).empty_table()
     found = [store.read(table, read, dictionary=dictionary) for store in stores]
     numbered = (rows.append_column(FOLDER, pa.array(np.full(len(rows), i))) for i, rows in enumerate(found))
-    rows = pa.concat_tables([empty, *numbered])
+    rows = pa.concat_tables([empty, *numbered]).unify_dictionaries()
     unique = unique_rows(table, rows)
     if unique.num_rows < rows.num_rows:
         extra = rows.num_rows - unique.num_rows

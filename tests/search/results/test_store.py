@@ -181,3 +181,16 @@ def test_a_trial_in_two_folders_counts_once(tmp_path: Path, trial, caplog: pytes
     stores[2].append("trials", [trial(1, experiment="another")])
     assert read_all(stores, "trials", ["number"])["number"].to_pylist() == [0, 1, 2, 1]
     assert "in several folders, counted once: 1" in caplog.text
+
+
+def test_names_that_differ_between_parts_and_folders_are_read_as_a_dictionary(tmp_path: Path, trial) -> None:
+    stores = [ResultStore(Folder(tmp_path / name)) for name in "ab"]
+    stores[0].append("trials", [trial(0, method="rps", dataset="digits")])
+    stores[0].append(
+        "trials", [trial(0), trial(1, method="snip", model=None)]
+    )  # a duplicate makes readers compare keys
+    stores[1].append("trials", [trial(2, method="rand", experiment="f"), trial(3, method="rps", dataset="mnist")])
+    names = ["method", "model", "dataset", "experiment"]
+    wanted = read_all(stores, "trials", names).to_pylist()
+    assert [row["method"] for row in wanted] == ["rps", "snip", "rand", "rps"]
+    assert read_all(stores, "trials", names, dictionary=names).to_pylist() == wanted
