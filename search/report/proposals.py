@@ -16,7 +16,7 @@ from search.report.reproduce import shell_name
 from search.report.text import finite, plural, visible
 from search.results import Results
 from search.results.frontier import frontier
-from search.results.points import COLUMNS, points
+from search.results.points import drawable, points
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +65,7 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
     Raises:
         UserError: If the experiments used different data, whose accuracies cannot be compared.
     """
-    trials = results.table("trials", [*COLUMNS, *MEASURES])
+    trials = drawable(results.stores, tuple(MEASURES))
     datasets = sorted({visible(name) for name in trials["dataset"].unique().to_pylist() if name})
     if len(datasets) > 1:
         raise UserError(
