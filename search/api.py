@@ -21,7 +21,7 @@ class InterruptedSearchError(Exception):
 
 
 def launch(
-    spec: str | Mapping[str, Any] | Spec,
+    spec: str | os.PathLike[str] | Mapping[str, Any] | Spec,
     *,
     storage: str | os.PathLike[str] | None = None,
     overrides: Iterable[str] = (),
@@ -45,8 +45,8 @@ def launch(
     from search.results import Folder
     from search.spec import Spec, load_spec, parse_spec
 
-    if isinstance(spec, str):
-        wanted = load_spec(spec, overrides)
+    if isinstance(spec, str | os.PathLike):
+        wanted = load_spec(os.fspath(spec), overrides)
     else:
         fields = spec.model_dump(mode="json") if isinstance(spec, Spec) else dict(spec)
         wanted = parse_spec(yaml.safe_dump(fields), overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import NoReturn
@@ -9,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from search.cli import check, cluster, export, frontier, launch, plan, query, report, schema
+from search.cli.output import printable
 from search.errors import UserError
 
 WRONG_INPUT = 2
@@ -45,14 +47,18 @@ def main() -> None:
     """Run the command line. Wrong input is one line on stderr and exit code 2, never a traceback."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
         _refuse(str(error))
     except typer.Abort:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing may be flushed into the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SystemExit as end:
+        # Typer ends with 1 where whoever read our output has closed the pipe: they have seen enough.
+        sys.exit(0 if end.code == 1 else end.code)
+    except OSError as error:
+        _close_stdout()
+        place = f"{error.filename}: " if error.filename else ""
+        _refuse(f"{place}{error.strerror or error}")
     except Exception as error:
         # Typer brings its own copy of click, whose usage errors have no public name.
         message = getattr(error, "format_message", None)
@@ -63,8 +69,14 @@ def main() -> None:
 
 
 def _refuse(sentence: str) -> NoReturn:
-    print(f"rps-search: {' '.join(sentence.split())}", file=sys.stderr)
+    print(f"rps-search: {printable(' '.join(sentence.split()))}", file=sys.stderr)
     sys.exit(WRONG_INPUT)
+
+
+def _close_stdout() -> None:
+    """Let nothing be flushed at exit into a stdout that takes nothing any more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

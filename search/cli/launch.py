@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.cli.cluster import must_submit, read_profile, submit
+from search.cli.output import printable
 from search.errors import UserError, unknown_name
 from search.results.folder import Folder
 
@@ -96,18 +97,18 @@ def status(directory: Directory) -> None:
     from search.cli.live import plain_line
     from search.driver.experiment import open_experiment
     from search.driver.lease import lives_here, read_lease
-    from search.driver.progress import Progress
+    from search.driver.progress import Progress, planned
     from search.results.store import ResultStore
 
     experiment = open_experiment(Folder(directory))
     spec = experiment.spec
-    progress = Progress(spec.name, spec.trials, spec.objectives.memory, spec.train.epochs)
-    columns = ["trial_id", "status", "method", "accuracy_val", "stored_bytes", "stored_parameters", "error"]
+    columns = ["trial_id", "repeat", "status", "method", "accuracy_val", "stored_bytes", "stored_parameters", "error"]
     rows = ResultStore(experiment.folder).read("trials", columns).to_pylist()
+    progress = Progress(spec.name, planned(spec, rows), spec.objectives.memory, spec.train.epochs)
     progress.recall(rows)
     print(plain_line(progress))
     if progress.last_failure:
-        print(f"last failure: {progress.last_failure}")
+        print(f"last failure: {printable(progress.last_failure)}")
     lease = read_lease(experiment.folder)
     if lease and lives_here(lease) is not False:
         print(f"driver: host {lease['host']}, process {lease['pid']}, since {lease['since']}")
@@ -150,13 +151,14 @@ def _report(experiment: Experiment, outcome: Outcome) -> None:
     _report_constraints(experiment)
     print(f"results: {experiment.folder}")
     if outcome.stop_reason:
-        print(f"rps-search: stopped: {outcome.stop_reason}; go on with: {resume_line(experiment)}", file=sys.stderr)
-        sys.exit(TRIALS_FAILED)
-    if progress.counts["failed"]:
         print(
-            f"rps-search: {progress.counts['failed']} trials failed, the last one: {progress.last_failure}",
+            f"rps-search: stopped: {printable(outcome.stop_reason)}; go on with: {resume_line(experiment)}",
             file=sys.stderr,
         )
+        sys.exit(TRIALS_FAILED)
+    if progress.counts["failed"]:
+        reason = printable(str(progress.last_failure))
+        print(f"rps-search: {progress.counts['failed']} trials failed, the last one: {reason}", file=sys.stderr)
         sys.exit(TRIALS_FAILED)
 
 

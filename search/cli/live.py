@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.cli.output import printable
 from search.driver.progress import Progress
 
 REFRESH_S = 0.5
@@ -82,7 +83,7 @@ def plain_line(progress: Progress) -> str:
     left = progress.seconds_left
     if left is not None and progress.ended < progress.total:
         parts.append(f"about {duration(left)} left")
-    return f"{progress.experiment}: " + ", ".join(parts)
+    return f"{printable(progress.experiment)}: " + ", ".join(parts)
 
 
 def screen(progress: Progress) -> Group:
@@ -90,7 +91,7 @@ def screen(progress: Progress) -> Group:
     left = progress.seconds_left
     head = Table.grid(padding=(0, 1))
     head.add_row(
-        Text(progress.experiment, style="bold"),
+        Text(printable(progress.experiment), style="bold"),
         ProgressBar(total=progress.total, completed=progress.ended, width=30),
         f"{progress.ended}/{progress.total}",
         Text(f"about {duration(left)} left" if left is not None else "starting", style="dim"),
@@ -100,7 +101,9 @@ def screen(progress: Progress) -> Group:
     counts.append(f"  {len(progress.running)} running" + (f" (epoch {at} of {progress.epochs})" if at else ""))
     lines: list[Table | Text] = [head, counts, _decades(progress), _frontier(progress)]
     if progress.last_failure:
-        lines.append(Text(f"last failure: {progress.last_failure}", style="red", overflow="ellipsis", no_wrap=True))
+        lines.append(
+            Text(f"last failure: {printable(progress.last_failure)}", style="red", overflow="ellipsis", no_wrap=True)
+        )
     return Group(*lines)
 
 

@@ -12,14 +12,15 @@ from typing import Any
 
 import yaml
 
+from search.driver.lease import PATH as LEASE
 from search.errors import UserError
 from search.results.folder import Folder
+from search.results.load import META_PATH
+from search.results.load import SPEC_PATH as SPEC
 from search.results.schema import SCHEMA_VERSION
 from search.spec import Spec, parse_spec
 from search.spec.schema import Provenance
 
-SPEC = "spec.yaml"
-META = "results/meta.json"
 RUNNING = "checkpoints/running"
 MODELS = "checkpoints/models"
 PACKAGES = ("rps-search", "torch", "torchvision", "ray", "optuna", "pyarrow")
@@ -38,24 +39,35 @@ CHANGEABLE = (
 class Experiment:
     """A folder with the resolved spec, the result tables and the checkpoints of one search."""
 
-    def __init__(self, folder: Folder, spec: Spec) -> None:
+    def __init__(self, folder: Folder, spec: Spec, *, saved: bool = True) -> None:
         self.folder = folder
         self.spec = spec
+        self.saved = saved
+
+    def save(self) -> None:
+        """Write the spec, if it is not what the folder holds. Only the driver that holds the lease may."""
+        if not self.saved:
+            content = self.spec.model_dump(mode="json")
+            self.folder.write_whole(SPEC, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+            self.saved = True
 
     def read_meta(self) -> dict[str, Any] | None:
         """Return the experiment-wide facts: the dense model's memory, the reference point; None before the start."""
         try:
-            return json.loads(self.folder.read(META))
+            return json.loads(self.folder.read(META_PATH))
         except FileNotFoundError:
             return None
 
     def write_meta(self, meta: dict[str, Any]) -> None:
         """Store the experiment-wide facts."""
-        self.folder.write_whole(META, json.dumps(meta, indent=1).encode())
+        self.folder.write_whole(META_PATH, json.dumps(meta, indent=1).encode())
 
 
 def create_or_open(folder: Folder, spec: Spec) -> tuple[Experiment, bool]:
     """Begin an experiment in a folder, or go on with the one that is there if the spec is the same.
+
+    Nothing is written before the driver holds the folder and the spec was tried on the data: see
+    :meth:`Experiment.save`.
 
     Returns:
         The experiment, and whether it was there before.
@@ -65,14 +77,12 @@ def create_or_open(folder: Folder, spec: Spec) -> tuple[Experiment, bool]:
     """
     if folder.exists(SPEC):
         return change(open_experiment(folder), spec), True
-    strangers = [entry.path for entry in folder.list(recursive=False)]
+    strangers = [entry.path for entry in folder.list(recursive=True) if entry.path != LEASE]
     if strangers:
         raise UserError(
             f"{folder}: holds {strangers[0]!r} but no {SPEC}: it is no experiment; name an empty folder with --storage"
         )
-    experiment = Experiment(folder, spec.model_copy(update={"provenance": _provenance()}))
-    _write_spec(experiment)
-    return experiment, False
+    return Experiment(folder, spec.model_copy(update={"provenance": _provenance()}), saved=False), False
 
 
 def open_experiment(folder: Folder, overrides: Iterable[str] = ()) -> Experiment:
@@ -101,7 +111,7 @@ def open_experiment(folder: Folder, overrides: Iterable[str] = ()) -> Experiment
 
 
 def change(experiment: Experiment, wanted: Spec) -> Experiment:
-    """Give an experiment the changes of a spec that leave what was trained valid.
+    """Return an experiment with the changes of a spec that leave what was trained valid, not yet saved.
 
     Raises:
         UserError: If the spec is of another experiment: the fields that differ, with both values.
@@ -117,14 +127,9 @@ def change(experiment: Experiment, wanted: Spec) -> Experiment:
         )
     if not differing:
         return experiment
-    changed = Experiment(experiment.folder, wanted.model_copy(update={"provenance": experiment.spec.provenance}))
-    _write_spec(changed)
-    return changed
-
-
-def _write_spec(experiment: Experiment) -> None:
-    content = experiment.spec.model_dump(mode="json")
-    experiment.folder.write_whole(SPEC, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+    return Experiment(
+        experiment.folder, wanted.model_copy(update={"provenance": experiment.spec.provenance}), saved=False
+    )
 
 
 def _flat(spec: Spec) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Which model files are kept: those of trials on a frontier."""
+"""Which model files are kept: those of proposals on a frontier."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from search.driver.runner import model_path
@@ -12,7 +13,7 @@ from search.results.folder import Folder
 
 @dataclass(frozen=True)
 class Point:
-    """A finished trial in the plane that the search looks at."""
+    """A proposal in the plane that the search looks at, with the trial whose model stands for it."""
 
     trial_id: str
     accuracy: float
@@ -25,26 +26,33 @@ class Point:
 
 
 class ModelKeeper:
-    """Keeps the models of each method's non-dominated trials, within a budget, and deletes all others.
+    """Keeps one model of each proposal on its method's frontier, within a budget, and deletes all others.
+
+    A proposal is judged by the mean over its repeats, once all of them have ended; the model that is kept is that of
+    the first repeat that finished.
 
     Args:
         folder: The experiment folder.
         memory: Which memory measure the frontier is over.
-        disk_budget: Most bytes that kept models may occupy; None does not limit them. Those that are on no method's
-            frontier go first, then the largest.
+        repeats: Repeats of each proposal.
+        disk_budget: Most bytes that kept models may occupy; None does not limit them. Those that are on no frontier
+            over all methods go first, then the largest.
     """
 
-    def __init__(self, folder: Folder, memory: str, disk_budget: int | None = None) -> None:
+    def __init__(self, folder: Folder, memory: str, *, repeats: int = 1, disk_budget: int | None = None) -> None:
         self._folder = folder
         self._memory = memory
+        self._repeats = repeats
         self._disk_budget = disk_budget
+        self._open: dict[int, list[Mapping[str, Any]]] = {}
         self._frontiers: dict[str, list[Point]] = {}
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Rebuild the frontiers from the tables, and delete models that no frontier holds."""
-        for row in rows:
+        for row in sorted(rows, key=lambda row: row["finished_at"]):
             self._enter(row)
         kept = {point.trial_id for points in self._frontiers.values() for point in points}
+        kept |= {row["trial_id"] for group in self._open.values() for row in group}
         for entry in self._folder.list(model_path("x").rpartition("/")[0]):
             if entry.path.rpartition("/")[2].removesuffix(".safetensors") not in kept:
                 self._folder.delete(entry.path)
@@ -60,16 +68,30 @@ class ModelKeeper:
             self._folder.delete(model_path(victim.trial_id))
 
     def _enter(self, row: Mapping[str, Any]) -> list[str]:
-        """Put a row on its method's frontier if it belongs there; return the trials whose models are to go."""
-        if row["status"] != "finished" or row["accuracy_val"] is None:
-            return [row["trial_id"]]
-        point = Point(row["trial_id"], row["accuracy_val"], row[self._memory], row["stored_bytes"])
-        frontier = self._frontiers.setdefault(row["method"], [])
+        """Put a row's proposal on its method's frontier if it belongs there; return the trials whose models go."""
+        if row["repeat"] >= self._repeats:
+            return [row["trial_id"]]  # A further seed of a proposal that was judged.
+        group = self._open.setdefault(row["number"], [])
+        group.append(row)
+        if len(group) < self._repeats:
+            return []
+        del self._open[row["number"]]
+        everyone = [one["trial_id"] for one in group]
+        good = [one for one in group if one["status"] == "finished" and one["accuracy_val"] is not None]
+        if not good:
+            return everyone
+        point = Point(
+            good[0]["trial_id"],
+            fmean(one["accuracy_val"] for one in good),
+            fmean(one[self._memory] for one in good),
+            good[0]["stored_bytes"],
+        )
+        frontier = self._frontiers.setdefault(good[0]["method"], [])
         if any(other.dominates(point) for other in frontier):
-            return [point.trial_id]
+            return everyone
         beaten = [other for other in frontier if point.dominates(other)]
-        self._frontiers[row["method"]] = [other for other in frontier if other not in beaten] + [point]
-        return [other.trial_id for other in beaten]
+        self._frontiers[good[0]["method"]] = [other for other in frontier if other not in beaten] + [point]
+        return [other.trial_id for other in beaten] + [one for one in everyone if one != point.trial_id]
 
     def _dominated(self, point: Point) -> bool:
         return any(

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from search.spec import Spec
+
 
 @dataclass
 class Progress:
@@ -84,9 +86,14 @@ class Progress:
         if row["status"] != "finished":
             return
         memory, accuracy, method = row[self.memory], row["accuracy_val"], row["method"]
-        decade = math.floor(math.log10(memory))
+        decade = math.floor(math.log10(max(memory, 1)))
         if accuracy > self.best.get(decade, (-1.0, ""))[0]:
             self.best[decade] = (accuracy, method)
         if not any(m <= memory and a >= accuracy for m, a, _ in self.frontier):
             kept = [p for p in self.frontier if not (p[0] >= memory and p[1] <= accuracy)]
             self.frontier = sorted([*kept, (memory, accuracy, method)])
+
+
+def planned(spec: Spec, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many trials a search is to have: those the spec asks for, and the further repeats that there are."""
+    return spec.trials + sum((row["repeat"] or 0) >= spec.repeats for row in rows)

@@ -111,19 +111,13 @@ class Recorder(Callback):
             self._epochs_at = self._flushed_at
         try:
             self._append_all()
+            self._flushes += 1
+            if last or self._flushes % COMPACT_EVERY == 0:
+                for table in ("trials", "epochs", "proposals"):
+                    self._store.compact(table)
         except OSError as error:
             self._ledger.stop_reason = f"the results cannot be written: {error}"
             self._progress.trouble = self._ledger.stop_reason
-            return
-        self._flushes += 1
-        if last or self._flushes % COMPACT_EVERY == 0:
-            for table in ("trials", "epochs", "proposals"):
-                self._store.compact(table)
-
-    @property
-    def unwritten(self) -> int:
-        """Rows of ended trials that are not on disk."""
-        return len(self._rows)
 
     def _append_all(self) -> None:
         if self._ledger.new_runs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,11 @@ from search.driver.experiment import Experiment
 from search.driver.lease import Lease
 from search.driver.ledger import Ledger
 from search.driver.prepare import Prepared, prepare
-from search.driver.progress import Progress
+from search.driver.progress import Progress, planned
 from search.driver.warm import earlier_proposals
 from search.errors import UserError
 from search.proposing import Proposer
 from search.results.store import ResultStore
-from search.spec import Spec
 
 
 @dataclass
@@ -67,18 +66,21 @@ def run_search(
     began = time.monotonic()
     with Lease(experiment.folder) as lease:
         store = ResultStore(experiment.folder)
+        _check_readable(store)
         finished = store.read("trials").to_pylist()
-        spec = experiment.spec
-        progress = Progress(spec.name, spec.trials, spec.objectives.memory, spec.train.epochs)
-        progress.recall(finished)
         journal = store.read("proposals").to_pylist()
-        if len(finished) >= spec.trials and not repeat and len(journal) <= len(finished):
+        spec = experiment.spec
+        progress = Progress(spec.name, planned(spec, finished), spec.objectives.memory, spec.train.epochs)
+        progress.recall(finished)
+        if progress.ended >= progress.total and not repeat and len(journal) <= len(finished):
+            experiment.save()
             return Outcome(progress, wall_seconds=time.monotonic() - began)
         prepared = prepare(spec)
+        experiment.save()
         if experiment.read_meta() is None:
             experiment.write_meta(prepared.meta)
         ledger = _ledger(experiment, prepared, journal, finished)
-        progress.total = max(spec.trials, ledger.recorded) + ledger.repeat(repeat, seeds) + _repeated(spec, finished)
+        progress.total += ledger.repeat(repeat, seeds)
         try:
             with session(profile, verbose=verbose) as cluster:
                 from search.driver.tuning import run_trials
@@ -125,9 +127,16 @@ def _ledger(
     return Ledger(spec, proposer, journal=journal, finished=finished, earlier=earlier_proposals(spec, prepared.space))
 
 
-def _repeated(spec: Spec, finished: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many trials that have ended are further repeats, beside the budget."""
-    return sum(row["repeat"] >= spec.repeats for row in finished)
+def _check_readable(store: ResultStore) -> None:
+    """Refuse to go on from tables that cannot be read whole: what is missing would be trained and deleted again."""
+    for table in ("trials", "proposals"):
+        snapshot = store.snapshot(table)
+        expected = sum(part.name.rows for part in snapshot.parts)
+        if snapshot.problems or store.read(table, ["trial_id"]).num_rows < expected:
+            raise UserError(
+                f"{store.folder}: a part of the table {table} is damaged; "
+                f"save what can be saved with: rps-search check {store.folder} --repair"
+            )
 
 
 def _shares(progress: Progress, pack: int, starting: float, wall: float) -> dict[str, float]:

@@ -84,7 +84,7 @@ def run_trials(
     fitting = spec.search.pack * cluster.max_concurrent(needs.cpus, needs.gpus, needs.custom)
     progress.slots = max(1, min(spec.search.concurrency or fitting, fitting))
     store = ResultStore(experiment.folder)
-    keeper = ModelKeeper(experiment.folder, spec.objectives.memory, spec.disk_budget)
+    keeper = ModelKeeper(experiment.folder, spec.objectives.memory, repeats=spec.repeats, disk_budget=spec.disk_budget)
     keeper.recall(finished)
     searcher = LedgerSearcher(ledger, progress.slots)
     recorder = Recorder(

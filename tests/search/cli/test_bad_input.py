@@ -2,6 +2,7 @@
 
 import io
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,9 @@ import pytest
 from PIL import Image
 
 from search.cli.app import main
+from search.driver.experiment import create_or_open
+from search.results.folder import Folder
+from search.spec import load_spec, parse_spec
 
 SPEC = """
 name: small
@@ -66,6 +70,7 @@ CASES = {
     "unknown group": (["--set=space.groups=['fc9']"], "matches no layer"),
     "unknown profile": (["--cluster=lokal"], "did you mean 'local'"),
     "a trial that fits nowhere": (["--set=resources.cpus=4096"], "4096"),
+    "a folder that cannot be": (["--storage=/proc/nothing/here"], "/proc/nothing/here"),
     "warm start from nothing": (["--set=search.warm_start=['/no/such/run']"], "no experiment is here"),
 }
 
@@ -104,11 +109,13 @@ def test_a_file_that_is_no_parquet_is_named(call, world):
 
 def test_a_folder_of_another_experiment_is_left_as_it_was(call, world):
     run = world / "run"
-    call("launch", world / "spec.yaml", "--storage", run, "--set=train.batch_size=1000")
+    create_or_open(Folder(run), load_spec(str(world / "spec.yaml")))[0].save()
+    (run / "results").mkdir()
+    (run / "results" / "meta.json").write_text("{}")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     code, err = call("launch", world / "spec.yaml", "--storage", run, "--set=train.epochs=7")
     assert code == 2
-    assert "another experiment" in err
+    assert "train.epochs was 1, now 7" in err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -125,3 +132,22 @@ def test_a_command_line_that_makes_no_sense(arguments, call):
     code, err = call(*arguments)
     assert code == 2
     assert len(err.splitlines()) == 1
+
+
+def test_a_damaged_table_is_not_gone_on_from(call, world):
+    run = world / "run"
+    create_or_open(Folder(run), load_spec(str(world / "spec.yaml")))[0].save()
+    (run / "results" / "trials").mkdir(parents=True)
+    (run / "results" / "trials" / "00000000000000000001-1-abcdef01.parquet").write_bytes(b"PAR1 torn")
+    (run / "checkpoints" / "models").mkdir(parents=True)
+    (run / "checkpoints" / "models" / "a.safetensors").write_bytes(b"precious")
+    code, err = call("resume", run)
+    assert code == 2
+    assert err.splitlines()[-1].endswith(f"rps-search check {run} --repair")
+    assert (run / "checkpoints" / "models" / "a.safetensors").read_bytes() == b"precious"
+
+
+def test_the_readmes_spec_is_valid():
+    text = (Path(__file__).parents[3] / "README.md").read_text()
+    example = text.split("```yaml\n")[1].split("```")[0]
+    assert parse_spec(example).repeats == 3

@@ -10,9 +10,12 @@ def folder(tmp_path):
     return Folder(str(tmp_path))
 
 
-def row(trial_id, accuracy, size, method="rps", status="finished"):
+def row(trial_id, accuracy, size, method="rps", status="finished", number=None, repeat=0):
     return {
         "trial_id": trial_id,
+        "number": trial_id if number is None else number,
+        "repeat": repeat,
+        "finished_at": 0,
         "accuracy_val": accuracy,
         "stored_bytes": size,
         "method": method,
@@ -57,3 +60,23 @@ def test_a_resumed_search_deletes_what_a_crash_left(folder):
     folder.write_whole(model_path("orphan"), b"x")
     ModelKeeper(folder, "stored_bytes").recall(rows)
     assert kept(folder) == {"a"}
+
+
+def test_repeats_are_judged_together_and_one_model_stands_for_them(folder):
+    keeper = ModelKeeper(folder, "stored_bytes", repeats=2)
+    end(folder, keeper, row("a0", 0.9, 100, number=0), row("b0", 0.7, 100, number=1))
+    assert kept(folder) == {"a0", "b0"}, "nothing is judged before its last repeat"
+    end(folder, keeper, row("a1", 0.3, 100, number=0, repeat=1), row("b1", 0.7, 100, number=1, repeat=1))
+    assert kept(folder) == {"b0"}, "0.6 on average loses to 0.7"
+    end(folder, keeper, row("b2", 0.99, 100, number=1, repeat=2))
+    assert kept(folder) == {"b0"}, "a further seed has no model of its own"
+    end(folder, keeper, row("c0", None, 90, number=2, status="failed"), row("c1", 0.8, 90, number=2, repeat=1))
+    assert kept(folder) == {"c1"}
+
+
+def test_a_proposal_that_is_not_complete_keeps_its_models_over_a_restart(folder):
+    rows = [row("a0", 0.9, 100, number=0), row("b0", 0.1, 900, number=1), row("b1", 0.2, 900, number=1, repeat=1)]
+    for one in rows:
+        folder.write_whole(model_path(one["trial_id"]), b"x")
+    ModelKeeper(folder, "stored_bytes", repeats=2).recall(rows)
+    assert kept(folder) == {"a0", "b0"}

@@ -15,7 +15,7 @@ def earlier(tmp_path, make_spec, make_proposer, end_of):
     """An experiment of four proposals with two seeds each; return its folder and rows."""
     spec = make_spec(trials=8, repeats=2)
     folder = Folder(str(tmp_path / "earlier"))
-    create_or_open(folder, spec)
+    create_or_open(folder, spec)[0].save()
     ledger = Ledger(spec, make_proposer(spec))
     rows = []
     while (run := ledger.next()) is not None:
