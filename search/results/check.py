@@ -1,8 +1,8 @@
 """Finding what is wrong with an experiment folder, and repairing what can be.
 
 Nothing is thrown away: damaged files move to ``results/quarantine``. What is still readable in them - every column of
-every row group has its own checksums - is written as a new part, unreadable values becoming null. A trial whose row is
-lost altogether counts as not run: resuming the search runs it again.
+every row group has its own checksums - is written as a new part. Unreadable values become null, but a row without what
+is essential to it is dropped: a trial whose row is lost counts as not run, and resuming the search runs it again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ from search.results.store import PREFIX, Problem, ResultStore, Snapshot
 
 QUARANTINE = f"{PREFIX}/quarantine"
 _METRICS = ("accuracy", "accuracy_val", "loss")
+_AFTER_LOSS: dict[TableName, str] = {
+    "trials": "resuming the search runs these trials again",
+    "epochs": "the curves of their trials have gaps",
+    "proposals": "those of trials that ended can be written anew from the table trials",
+}
 
 
 @dataclass(frozen=True)
@@ -110,12 +115,16 @@ def _damaged(store: ResultStore, name: TableName, problem: Problem) -> Finding:
             store.append(name, rows)
         _quarantine(store.folder, problem.path)
 
+    part = PartName.parse(problem.path.rpartition("/")[2])
+    lost = part.rows - rows.num_rows if part else 0
     saved = f"write the {rows.num_rows} rows that can be read anew, and " if rows.num_rows else ""
-    return Finding(problem.path, f"readers leave it out: {problem.what}", f"{saved}move it to the quarantine", repair)
+    dropped = f"; {lost} rows are lost: {_AFTER_LOSS[name]}" if lost else ""
+    remedy = f"{saved}move it to the quarantine{dropped}"
+    return Finding(problem.path, f"readers leave it out: {problem.what}", remedy, repair)
 
 
 def salvaged(store: ResultStore, name: TableName, path: str) -> pa.Table:
-    """Return the rows of a damaged part that can still be told apart; values that cannot be read are null."""
+    """Return the rows of a damaged part that are still of use; values that cannot be read are null."""
     part = PartName.parse(path.rpartition("/")[2])
     if part is None:
         return TABLES[name].empty_table()
@@ -124,7 +133,7 @@ def salvaged(store: ResultStore, name: TableName, path: str) -> pa.Table:
             footer = read_footer(file, name, part)
         except DamagedPartError:
             return TABLES[name].empty_table()
-        return conform(name, salvage(file, name, footer), TABLES[name].names)
+        return salvage(file, name, footer)
 
 
 def _interrupted(store: ResultStore, name: TableName, snapshot: Snapshot) -> list[Finding]:

@@ -17,9 +17,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from search.results.schema import KEYS, SCHEMA_VERSION, TABLE_KEY, TABLES, VERSION_KEY, TableName
+from search.results.schema import (
+    ESSENTIAL,
+    ESSENTIAL_IF_FINISHED,
+    KEYS,
+    SCHEMA_VERSION,
+    TABLE_KEY,
+    TABLES,
+    VERSION_KEY,
+    TableName,
+)
 
 REPLACES_KEY = b"rps.replaces"
 TRIALS_KEY = b"rps.trial_hashes"
@@ -188,9 +198,9 @@ def decode(
 
 
 def salvage(file: pa.NativeFile, name: TableName, footer: Footer) -> pa.Table:
-    """Return what can be read of an open part with damaged pages: row groups whose required columns are whole.
+    """Return what can be read of an open part with damaged pages: the rows whose essential columns are whole.
 
-    Other columns of them that cannot be read are null. The columns are those that the writer knew.
+    Other columns of them that cannot be read are null. All columns are in the current schema.
     """
     reader = pq.ParquetFile(file, metadata=footer.metadata, page_checksum_verification=True)
     known = [column for column in TABLES[name].names if column in reader.schema_arrow.names]
@@ -204,9 +214,21 @@ def salvage(file: pa.NativeFile, name: TableName, footer: Footer) -> pa.Table:
             except (pa.ArrowException, OSError, ValueError):
                 columns.append(pa.nulls(rows, reader.schema_arrow.field(column).type))
         table = pa.table(columns, names=known)
-        if not any(table[field.name].null_count for field in TABLES[name] if not field.nullable):
-            groups.append(table)
-    return pa.concat_tables(groups) if groups else reader.schema_arrow.empty_table().select(known)
+        whole = pa.table({f.name: table[f.name] if f.name in known else pa.nulls(rows, f.type) for f in TABLES[name]})
+        groups.append(conform(name, whole.filter(_useful(name, whole)), TABLES[name].names))
+    return pa.concat_tables([TABLES[name].empty_table(), *groups])
+
+
+def _useful(name: TableName, rows: pa.Table) -> pa.ChunkedArray:
+    """Return which rows have all that is essential to them."""
+    useful = pa.chunked_array([np.ones(len(rows), dtype=bool)])
+    for column in ESSENTIAL[name]:
+        useful = pc.and_(useful, pc.is_valid(rows[column]))
+    if name == "trials":
+        other = pc.not_equal(rows["status"], "finished")
+        for column in ESSENTIAL_IF_FINISHED:
+            useful = pc.and_(useful, pc.or_(other, pc.is_valid(rows[column])))
+    return useful
 
 
 def columns_schema(name: TableName, columns: Sequence[str], dictionary: Sequence[str] = ()) -> pa.Schema:

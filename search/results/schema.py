@@ -109,3 +109,15 @@ KEYS: dict[TableName, tuple[str, ...]] = {
     "proposals": ("experiment", "trial_id"),
 }
 """The columns that tell the rows of a table apart."""
+
+ESSENTIAL: dict[TableName, tuple[str, ...]] = {
+    "trials": (
+        *("trial_id", "experiment", "number", "repeat", "status", "method", "seed"),
+        *("finished_at", "params_json", "config_json"),
+    ),
+    "epochs": KEYS["epochs"],
+    "proposals": ("trial_id", "experiment", "number", "repeat", "seed", "params_json", "config_json"),
+}
+"""The columns without which a row is of no use: a search could not be resumed from it."""
+ESSENTIAL_IF_FINISHED = ("epochs_run", "accuracy", "accuracy_val", "stored_parameters", "stored_bytes")
+"""The further columns of trials without which a finished trial might as well not have run."""

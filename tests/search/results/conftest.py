@@ -24,6 +24,7 @@ def _trial(number: int, /, **changes: Any) -> Row:
         "ratio": 10.0,
         "budgets": {"layer1.*": 100 + number, "layer2.*": 200},
         "lr": 0.1,
+        "epochs_run": 1,
         "accuracy": 0.5 + number / 1000,
         "accuracy_val": 0.5 + number / 1000,
         "stored_bytes": 1000 + number,

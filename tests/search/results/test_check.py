@@ -3,8 +3,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from search.results import Folder, ResultStore
+from search.driver.progress import Progress
+from search.results import TABLES, Folder, ResultStore, load
 from search.results.check import check
+from search.results.schema import ESSENTIAL, ESSENTIAL_IF_FINISHED
 from search.spec import named_specs
 
 
@@ -42,22 +44,52 @@ def test_a_sound_folder_has_no_findings(sound: ResultStore) -> None:
     assert check(sound.folder) == []
 
 
-def test_a_damaged_column_loses_its_values_and_nothing_else(sound: ResultStore, trial) -> None:
-    path = sound.append("trials", [trial(100 + number) for number in range(3)])
-    proposals = [{"trial_id": trial(100 + number)["trial_id"], "experiment": "e"} for number in range(3)]
-    sound.append("proposals", proposals)
-    names = sound.read("trials").column_names
-    column = pq.read_metadata(Path(sound.folder.uri) / path).row_group(0).column(names.index("method"))
-    flip(sound, path, (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 3)
+def damage_column(store: ResultStore, path: str, name: str) -> None:
+    """Flip a bit in the last byte of a column's pages."""
+    group = pq.read_metadata(Path(store.folder.uri) / path).row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    column = next(c for c in columns if c.path_in_schema.split(".")[0] == name)
+    start = column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
+    flip(store, path, start + column.total_compressed_size - 1)
+
+
+@pytest.mark.parametrize("damaged", TABLES["trials"].names)
+def test_a_damaged_column_of_trials_leaves_no_row_that_a_search_cannot_resume_from(
+    sound: ResultStore, trial, damaged: str
+) -> None:
+    failed = {"status": "failed", "accuracy": None, "accuracy_val": None, "stored_bytes": None, "epochs_run": None}
+    path = sound.append("trials", [trial(100), trial(101), trial(102, **failed)])
+    damage_column(sound, path, damaged)
     (finding,) = [f for f in check(sound.folder) if f.path == path]
     assert "a page cannot be read" in finding.what
-    assert "write the 3 rows that can be read anew" in finding.remedy
     assert repaired(sound) == []
-    rows = sound.read("trials").to_pylist()
-    assert [row["number"] for row in rows] == [0, 1, 2, 3, 4, 5, 100, 101, 102]
-    assert [row["method"] for row in rows] == ["rps"] * 6 + [None] * 3
-    assert [row["accuracy"] for row in rows][6:] == [0.6, 0.601, 0.602]
     assert sound.folder.exists(path.replace("results/", "results/quarantine/"))
+    rows = load(sound.folder.uri).trials.to_pylist()
+    assert all(row[column] is not None for row in rows for column in ESSENTIAL["trials"])
+    finished = [row for row in rows if row["status"] == "finished"]
+    assert all(row[column] is not None for row in finished for column in ESSENTIAL_IF_FINISHED)
+    kept = 0 if damaged in ESSENTIAL["trials"] else 1 if damaged in ESSENTIAL_IF_FINISHED else 3
+    assert [row["number"] for row in rows] == [*range(6), *{0: [], 1: [102], 3: [100, 101, 102]}[kept]]
+    if kept == 3:
+        assert [row[damaged] for row in rows[6:]] == [None] * 3
+        assert finding.remedy == "write the 3 rows that can be read anew, and move it to the quarantine"
+    else:
+        assert finding.remedy.endswith(f"{3 - kept} rows are lost: resuming the search runs these trials again")
+    progress = Progress("e", 9, "stored_bytes", 1)
+    progress.recall(rows)
+    assert progress.ended == len(rows)
+
+
+@pytest.mark.parametrize("damaged", TABLES["proposals"].names)
+def test_a_damaged_column_of_the_journal_is_rebuilt_where_it_matters(sound: ResultStore, damaged: str) -> None:
+    (entry,) = sound.folder.list("results/proposals")
+    before = sound.read("proposals").sort_by("number").to_pylist()
+    damage_column(sound, entry.path, damaged)
+    assert repaired(sound) == []
+    after = sound.read("proposals").sort_by("number").to_pylist()
+    assert [row[name] for row in after for name in ESSENTIAL["proposals"]] == [
+        row[name] for row in before for name in ESSENTIAL["proposals"]
+    ]
 
 
 def test_lost_and_foreign_files_go_to_the_quarantine(sound: ResultStore, caplog: pytest.LogCaptureFixture) -> None:
@@ -67,7 +99,9 @@ def test_lost_and_foreign_files_go_to_the_quarantine(sound: ResultStore, caplog:
     found = {finding.path: finding for finding in check(sound.folder)}
     assert set(found) == {lost, "results/epochs/notes.parquet"}
     assert found[lost].what == "readers leave it out: it is empty"
-    assert found[lost].remedy == "move it to the quarantine"
+    rerun = "3 rows are lost: resuming the search runs these trials again"
+    assert found[lost].remedy == f"move it to the quarantine; {rerun}"
+    assert found["results/epochs/notes.parquet"].remedy == "move it to the quarantine"
     assert repaired(sound) == []
     caplog.clear()
     assert sound.read("trials", ["number"])["number"].to_pylist() == [0, 1, 2]
