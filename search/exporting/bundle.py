@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from baselines import unmask_
@@ -22,6 +22,7 @@ from search.data import DeviceSplit, ImageData, load_dataset
 from search.errors import UserError
 from search.exporting.card import model_card
 from search.methods import load_trained
+from search.outputs import write_all, writing_to
 from search.training.engine import choose_engine
 from search.training.trainer import evaluate
 from search.trial import build, threads_for, workbench
@@ -87,13 +88,19 @@ def export_trial(
         The files written.
 
     Raises:
-        UserError: If the folder holds another export, the file does not fit the trial, or ONNX is not installed.
+        UserError: If the folder holds another export or other files of these names, or cannot be written, if the file
+            does not fit the trial, or ONNX is not installed. No file is written then.
     """
     config = TrialConfig.model_validate_json(row["config_json"])
-    if (out / FACTS).exists() and read_bundle(out).config.trial_id != config.trial_id:
-        raise UserError(f"{out}: holds the export of another trial; choose another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MODEL).write_bytes(model_file)
+    files = {MODEL: model_file}
+    with tempfile.TemporaryDirectory() as scratch:
+        trained = Path(scratch) / MODEL
+        trained.write_bytes(model_file)
+        plain = plain_model(load_trained(workbench(config, data, torch.device("cpu")), trained))
+    if dense:
+        files[DENSE] = save({k: v.detach().contiguous().clone() for k, v in plain.state_dict().items()})
+    if onnx:
+        files[ONNX] = _onnx_file(plain, data.shape)
     facts = {name: row[name] for name in ROW_FACTS} | {
         "config": config.model_dump(mode="json"),
         "classes": data.classes,
@@ -103,18 +110,23 @@ def export_trial(
         "std": data.std,
         "provenance": dict(provenance),
     }
-    (out / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    (out / CARD).write_text(model_card(facts, row), encoding="utf-8")
-    written = [out / MODEL, out / FACTS, out / CARD]
-    if dense or onnx:
-        plain = plain_model(load_trained(workbench(config, data, torch.device("cpu")), out / MODEL))
-        if dense:
-            save_file({k: v.detach().contiguous().clone() for k, v in plain.state_dict().items()}, out / DENSE)
-            written.append(out / DENSE)
-        if onnx:
-            _write_onnx(plain, data.shape, out / ONNX)
-            written.append(out / ONNX)
-    return written
+    files[CARD] = model_card(facts, row).encode()
+    # What says that a folder is an export comes last.
+    files[FACTS] = json.dumps(facts, indent=1).encode()
+    with writing_to(out):
+        _check_place(out, config.trial_id, files)
+    return write_all(out, files)
+
+
+def _check_place(out: Path, trial_id: str, files: Iterable[str]) -> None:
+    """Refuse a folder that holds something else under one of the names."""
+    if (out / FACTS).is_file():
+        if read_bundle(out).config.trial_id != trial_id:
+            raise UserError(f"{out}: holds the export of another trial; choose another folder with --out")
+        return
+    for name in files:
+        if (out / name).is_file():
+            raise UserError(f"{out}: holds a file {name} that is of no export; choose another folder with --out")
 
 
 def plain_model(model: nn.Module) -> nn.Module:
@@ -135,7 +147,9 @@ def read_bundle(path: Path) -> Bundle:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no exported model ({FACTS} is not there); make one with rps-search export") from error
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise UserError(f"{folder / FACTS}: damaged; export the model again ({type(error).__name__})") from error
+        raise UserError(
+            f"{folder / FACTS}: damaged; export the model again, to another folder ({type(error).__name__})"
+        ) from error
 
 
 def evaluate_bundle(bundle: Bundle, *, data_path: str | None = None, gpu: bool = False) -> dict[str, float]:
@@ -167,7 +181,7 @@ def evaluate_bundle(bundle: Bundle, *, data_path: str | None = None, gpu: bool =
     }
 
 
-def _write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
+def _onnx_file(model: nn.Module, shape: tuple[int, int, int]) -> bytes:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -175,7 +189,7 @@ def _write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> No
         raise UserError("an ONNX file needs two more packages: pip install 'rps-search[onnx]'") from error
     batch = torch.export.Dim("batch", min=1)
     with tempfile.TemporaryDirectory() as scratch:
-        target = Path(scratch) / path.name
+        target = Path(scratch) / ONNX
         torch.onnx.export(
             model.eval(),
             (torch.zeros(2, *shape),),
@@ -187,4 +201,4 @@ def _write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> No
             external_data=False,
             verbose=False,
         )
-        path.write_bytes(target.read_bytes())
+        return target.read_bytes()

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UserError
+from search.outputs import appearing
 from search.results import Results
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from torch.utils.tensorboard import SummaryWriter
 
 _INSTALL = 'install the viewers with: pip install "rps-search[dashboards]"'
 _FACTS = ("ratio", "lr", "weight_decay", "stored_bytes", "stored_parameters", "seed", "epochs_run")
@@ -34,19 +36,26 @@ def to_tensorboard(results: Results, folder: Path) -> int:
         The number of runs.
 
     Raises:
-        UserError: If TensorBoard is not installed, or the folder holds files already.
+        UserError: If TensorBoard is not installed, the folder holds files already, or cannot be written.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UserError(f"TensorBoard cannot be imported ({error}); {_INSTALL}") from error
-    _empty(folder)
-    count = 0
+    with appearing(folder) as runs:
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder}: holds files already; name a new folder with --out")
+        runs.mkdir()
+        return sum(_write_runs(results, runs, SummaryWriter))
+
+
+def _write_runs(results: Results, folder: Path, writer_type: type[SummaryWriter]) -> Iterator[int]:
+    """Write the runs, and yield how many, batch by batch."""
     for trials in _batches(results):
         curves = _curves(results, [trial["trial_id"] for trial in trials])
         for trial in trials:
             name = _file_name(trial["trial_id"])
-            with SummaryWriter(str(folder / name), max_queue=1000) as writer:
+            with writer_type(str(folder / name), max_queue=1000) as writer:
                 for row in curves[trial["trial_id"]]:
                     for key in _SCALARS:
                         if _finite(row[key]):
@@ -54,8 +63,7 @@ def to_tensorboard(results: Results, folder: Path) -> int:
                 searched = {key: trial[key] for key in _FACTS if _finite(trial[key])}
                 outcome = {f"final/{key}": trial[key] for key in _OUTCOME if _finite(trial[key])}
                 writer.add_hparams({"method": str(trial["method"]), **searched}, outcome, run_name=".")
-            count += 1
-    return count
+        yield len(trials)
 
 
 def to_optuna(results: Results, file: Path) -> int:
@@ -72,18 +80,23 @@ def to_optuna(results: Results, file: Path) -> int:
         The number of trials.
 
     Raises:
-        UserError: If the file exists.
+        UserError: If the file exists, or cannot be written.
     """
+    rows = [trial for batch in _batches(results) for trial in batch]
+    with appearing(file) as made:
+        if file.exists():
+            raise UserError(f"{file}: exists already; name a new file with --out")
+        _write_study(rows, made)
+    return len(rows)
+
+
+def _write_study(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     import optuna
 
-    if file.exists():
-        raise UserError(f"{file}: exists already; name a new file with --out")
-    file.parent.mkdir(parents=True, exist_ok=True)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
-        rows = [trial for batch in _batches(results) for trial in batch]
         for experiment in dict.fromkeys(row["experiment"] for row in rows):
             study = optuna.create_study(storage=storage, study_name=experiment, directions=["maximize", "minimize"])
             with warnings.catch_warnings():
@@ -94,7 +107,6 @@ def to_optuna(results: Results, file: Path) -> int:
         storage.remove_session()
     finally:
         optuna.logging.set_verbosity(before)
-    return len(rows)
 
 
 def _frozen(rows: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
@@ -191,8 +203,3 @@ def _finite(value: float | None) -> bool:
 def _file_name(text: str) -> str:
     """Return a trial id as a file name: ids of this package are hexadecimal, others may be anything."""
     return "".join(c if c.isalnum() or c in "-_" else f"%{ord(c):x}" for c in text) or "%"
-
-
-def _empty(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: holds files already; name a new folder with --out")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
@@ -34,13 +34,9 @@ _INK = "#16191d"
 _PART_COLORS = (COLORS[5], COLORS[1], COLORS[4], COLORS[6])
 
 
-def write_pictures(facts: Facts, folder: Path) -> list[Path]:
-    """Write every picture that the facts allow, as PNG and as SVG, and return the files.
-
-    Raises:
-        OSError: If the folder cannot be written.
-    """
-    written = []
+def pictures(facts: Facts) -> dict[str, bytes]:
+    """Return the files of every picture that the facts allow, as PNG and as SVG, by name."""
+    files = {}
     for name, (draw, width, height) in _PICTURES.items():
         if not _drawable(facts, name):
             continue
@@ -53,10 +49,11 @@ def write_pictures(facts: Facts, folder: Path) -> list[Path]:
             layout.execute(figure)
             figure.set_layout_engine("none")
             for kind in ("png", "svg"):
-                path = folder / f"{name}.{kind}"
-                figure.savefig(path, dpi=DPI, metadata={"Date": None} if kind == "svg" else {"Software": "rps-search"})
-                written.append(path)
-    return written
+                about = {"Date": None} if kind == "svg" else {"Software": "rps-search"}
+                stream = io.BytesIO()
+                figure.savefig(stream, format=kind, dpi=DPI, metadata=about)
+                files[f"{name}.{kind}"] = stream.getvalue()
+    return files
 
 
 def _drawable(facts: Facts, name: str) -> bool:

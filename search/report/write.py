@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search.errors import UserError
+from search.outputs import write_all
 from search.report.gather import gather
 from search.report.html import render
-from search.report.pictures import write_pictures
+from search.report.pictures import pictures
 from search.results import Folder
 
 PAGE = "report.html"
@@ -30,15 +31,7 @@ def write_report(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLi
     """
     place = place_for(folders, out, "report")
     facts = gather(folders)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        page = place / PAGE
-        page.write_text(render(facts), encoding="utf-8")
-        return [page, *write_pictures(facts, place)]
-    except OSError as error:
-        raise UserError(
-            f"{place}: the report cannot be written there ({error}); name another folder with --out"
-        ) from error
+    return write_all(place, {PAGE: render(facts).encode(), **pictures(facts)})
 
 
 def place_for(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None, default: str) -> Path:

@@ -141,3 +141,26 @@ def test_a_damaged_description_is_named(content, call, runs, refused, tmp_path):
 def test_a_folder_that_holds_no_export_is_named(refused, tmp_path):
     assert "no exported model" in refused("evaluate", tmp_path)
     assert "no exported model" in refused("evaluate", tmp_path / "nothing" / "model.safetensors")
+
+
+def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(runs, refused, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert "cannot be written" in refused("export", runs, "--trial", config_of("rps").trial_id, "--out", place)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_readme_that_is_of_no_export_is_not_written_over(runs, refused, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    said = refused("export", runs, "--trial", config_of("rps").trial_id, "--out", tmp_path)
+    assert "holds a file README.md" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "runs"}
+
+
+@pytest.mark.parametrize("options", [[], ["--dense", "--onnx"]])
+def test_a_model_that_does_not_fit_its_trial_leaves_no_folder(options, runs, refused, tmp_path):
+    trial = config_of("rps").trial_id
+    models = runs / "checkpoints" / "models"
+    (models / f"{trial}.safetensors").write_bytes((models / f"{config_of('small').trial_id}.safetensors").read_bytes())
+    refused("export", runs, "--trial", trial, "--out", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()

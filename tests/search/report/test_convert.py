@@ -65,3 +65,14 @@ def test_a_trial_id_is_no_path(tmp_path: Path) -> None:
     to_tensorboard(load(write_hostile(tmp_path / "e", 1)), tmp_path / "runs")
     assert all(path.parent == tmp_path / "runs" for path in (tmp_path / "runs").iterdir())
     assert not (tmp_path / "etc").exists()
+
+
+@pytest.mark.parametrize("write", [to_optuna, to_tensorboard])
+def test_a_place_that_cannot_be_written_is_told_in_one_sentence(write, tmp_path: Path) -> None:
+    results = load(write_demo(tmp_path / "e", 2, repeats=1, epochs=2))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"below: cannot be written \(File exists\)"):
+        write(results, tmp_path / "file" / "below")
+    with pytest.raises(UserError, match=r"exists already|Not a directory"):
+        write(results, tmp_path / "file")
+    assert {path.name for path in tmp_path.iterdir()} == {"e", "file"}
