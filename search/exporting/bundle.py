@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -109,6 +110,7 @@ def export_trial(
         "mean": data.mean,
         "std": data.std,
         "provenance": dict(provenance),
+        "model_sha256": hashlib.sha256(model_file).hexdigest(),
     }
     files[CARD] = model_card(facts, row).encode()
     # What says that a folder is an export comes last.
@@ -143,6 +145,8 @@ def read_bundle(path: Path) -> Bundle:
     folder = path if path.is_dir() else path.parent
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        # What an evaluation compares with must be there before it begins.
+        facts |= {"accuracy": float(facts["accuracy"]), "model_sha256": str(facts["model_sha256"])}
         return Bundle(folder, TrialConfig.model_validate(facts["config"]), facts)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no exported model ({FACTS} is not there); make one with rps-search export") from error
@@ -164,8 +168,9 @@ def evaluate_bundle(bundle: Bundle, *, data_path: str | None = None, gpu: bool =
         ``accuracy`` now and ``table_accuracy`` as the results table has it, both in [0, 1], and ``images``.
 
     Raises:
-        UserError: If the data is not there, or the model file is damaged.
+        UserError: If the data is not there, or the model file is not, or not as it was exported.
     """
+    _check_model(bundle)
     config = bundle.config
     where = config.data if data_path is None else config.data.model_copy(update={"path": data_path})
     data = load_dataset(where)
@@ -179,6 +184,17 @@ def evaluate_bundle(bundle: Bundle, *, data_path: str | None = None, gpu: bool =
         "table_accuracy": bundle.facts["accuracy"],
         "images": len(data.test),
     }
+
+
+def _check_model(bundle: Bundle) -> None:
+    """Refuse a model file with other bytes than were exported: pruned models' files carry no checksum themselves."""
+    path = bundle.folder / MODEL
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
+    if found != bundle.facts["model_sha256"]:
+        raise UserError(f"{path}: not the file that was exported, its checksum differs; export the model again")
 
 
 def _onnx_file(model: nn.Module, shape: tuple[int, int, int]) -> bytes:

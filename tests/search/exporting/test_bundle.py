@@ -138,6 +138,26 @@ def test_a_damaged_description_is_named(content, call, runs, refused, tmp_path):
     assert "model.json: damaged" in refused("evaluate", out)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_flipped_bit_in_the_model_is_noticed(method, call, runs, refused, tmp_path):
+    out = exported(call, runs, tmp_path / "out", method)
+    content = bytearray((out / "model.safetensors").read_bytes())
+    content[-3] ^= 1
+    (out / "model.safetensors").write_bytes(content)
+    assert "not the file that was exported, its checksum differs" in refused("evaluate", out)
+    (out / "model.safetensors").unlink()
+    assert "model.safetensors: cannot be read (No such file or directory)" in refused("evaluate", out)
+
+
+@pytest.mark.parametrize("missing", ["accuracy", "model_sha256", "config"])
+def test_a_description_without_what_an_evaluation_needs_is_named(missing, call, runs, refused, tmp_path):
+    out = exported(call, runs, tmp_path / "out", "rps")
+    facts = json.loads((out / "model.json").read_text())
+    del facts[missing]
+    (out / "model.json").write_text(json.dumps(facts))
+    assert "model.json: damaged (KeyError)" in refused("evaluate", out)
+
+
 def test_a_folder_that_holds_no_export_is_named(refused, tmp_path):
     assert "no exported model" in refused("evaluate", tmp_path)
     assert "no exported model" in refused("evaluate", tmp_path / "nothing" / "model.safetensors")
