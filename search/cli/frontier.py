@@ -161,7 +161,11 @@ class _Asked:
         """Say on stderr what the frontier is made of, and its hypervolume where a reference point is known."""
         used = int(sum(self.points["seeds"].to_pylist()))
         left_out = self.trials.num_rows - used
-        note = f"; {left_out} left out: not finished, or without finite accuracies and measures" if left_out else ""
+        note = (
+            f"; {left_out} left out: not finished, or without finite accuracies and positive measures"
+            if left_out
+            else ""
+        )
         decides = "validation" if self.on == "accuracy_val" else "test"
         print(
             f"{found.num_rows} of {self.points.num_rows} points are on the frontier, chosen by {decides} accuracy"

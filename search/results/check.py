@@ -19,6 +19,7 @@ from search.results.duplicates import Source, resolved, shared_hashes
 from search.results.folder import Folder
 from search.results.load import META_PATH, SPEC_PATH, read_meta
 from search.results.parts import DamagedPartError, PartName, conform, read_footer, salvage
+from search.results.points import MEASURES
 from search.results.schema import KEYS, TABLES, TableName
 from search.results.store import PREFIX, Problem, ResultStore, Snapshot
 
@@ -82,7 +83,9 @@ def _spec(folder: Folder) -> list[Finding]:
 def _meta(folder: Folder) -> list[Finding]:
     try:
         read_meta(folder)
-    except UserError:
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            return [Finding(META_PATH, str(error.__cause__), "")]
         remedy = "move it to the quarantine; resuming the search writes it anew"
         return [Finding(META_PATH, "it is not valid JSON", remedy, lambda: _quarantine(folder, META_PATH))]
     return []
@@ -158,17 +161,20 @@ def _duplicates(store: ResultStore, name: TableName, parts: Sequence) -> list[Fi
 
 
 def _values(store: ResultStore) -> list[Finding]:
-    trials = store.read("trials", ["trial_id", "status", *_METRICS])
+    trials = store.read("trials", ["trial_id", "status", *_METRICS, *MEASURES])
     finished = trials.filter(pc.field("status") == "finished")
     found = []
-    for metric in _METRICS:
-        strange = finished.filter(~pc.field(metric).is_null() & ~pc.is_finite(pc.field(metric)))
+    for column, wanted in [
+        *((metric, "finite") for metric in _METRICS),
+        *((measure, "positive") for measure in MEASURES),
+    ]:
+        value = pc.field(column)
+        sound = pc.is_finite(value) if wanted == "finite" else value > 0
+        strange = finished.filter(~value.is_null() & ~sound)
         if strange.num_rows:
             named = ", ".join(strange["trial_id"].to_pylist()[:5])
-            what = (
-                f"{strange.num_rows} finished trials have no finite {metric} (trials {named}); frontiers leave them out"
-            )
-            found.append(Finding(f"{PREFIX}/trials", what, "", harmless=True))
+            what = f"{strange.num_rows} finished trials have no {wanted} {column} (trials {named})"
+            found.append(Finding(f"{PREFIX}/trials", f"{what}; frontiers leave them out", "", harmless=True))
     return found
 
 

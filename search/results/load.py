@@ -105,13 +105,15 @@ def read_meta(folder: Folder) -> dict[str, Any]:
     """Return the experiment-wide facts that the driver wrote; {} if there are none.
 
     Raises:
-        UserError: If the file is damaged.
+        UserError: If the file is damaged or cannot be read.
     """
     try:
         found = json.loads(folder.read(META_PATH))
     except FileNotFoundError:
         return {}
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{folder}/{META_PATH}: cannot be read: {error}") from error
+    except ValueError as error:
         raise UserError(
             f"{folder}/{META_PATH}: not valid JSON ({error}); run rps-search check on the folder"
         ) from error

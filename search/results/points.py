@@ -58,7 +58,7 @@ def drawable(stores: Sequence[ResultStore], measures: Sequence[str] = ("stored_b
 def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.Table:
     """Return one row a proposal: the mean over its finished seeds.
 
-    Seeds with a missing, infinite or NaN value in an accuracy that the others have, or in a measure, are left out.
+    Seeds with a missing, infinite or NaN accuracy or measure, or a measure that is not above 0, are left out.
 
     Args:
         trials: Rows of the table trials, with at least ``COLUMNS`` and the measures; from several folders with the
@@ -91,10 +91,14 @@ def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.
 
 
 def usable(trials: pa.Table, measures: Sequence[str]) -> np.ndarray:
-    """Return which trials can be drawn: finished, with finite accuracies and measures. Shape ``(trials,)``."""
+    """Return which trials can be drawn: finished, with finite accuracies and measures above 0. Shape ``(trials,)``."""
     keep = pc.equal(trials["status"], "finished").to_numpy()
     for name in (*ACCURACIES, *measures):
-        keep &= np.isfinite(_floats(trials[name]))
+        values = _floats(trials[name])
+        keep &= np.isfinite(values)
+        if name in measures:
+            # Memory is drawn and compared on a logarithmic axis.
+            keep &= values > 0
     return keep
 
 

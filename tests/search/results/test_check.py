@@ -4,8 +4,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from search.driver.progress import Progress
+from search.errors import UserError
 from search.results import TABLES, Folder, ResultStore, load
 from search.results.check import check
+from search.results.load import read_meta
 from search.results.schema import ESSENTIAL, ESSENTIAL_IF_FINISHED
 from search.spec import named_specs
 
@@ -155,3 +157,21 @@ def test_what_cannot_be_repaired_is_told(sound: ResultStore, trial) -> None:
     ]
     sound.folder.write_whole("spec.yaml", b"trials: many")
     assert "it cannot be read: spec.yaml: trials" in check(sound.folder)[0].what
+
+
+def test_facts_that_cannot_be_read_are_told_and_refused_in_a_sentence(sound: ResultStore) -> None:
+    sound.folder.delete("results/meta.json")
+    (Path(sound.folder.uri) / "results/meta.json").mkdir()
+    (finding,) = check(sound.folder)
+    assert (finding.path, finding.repair) == ("results/meta.json", None)
+    with pytest.raises(UserError, match=r"results/meta.json: cannot be read: .*directory"):
+        read_meta(sound.folder)
+
+
+def test_sizes_that_cannot_be_are_told(sound: ResultStore, trial) -> None:
+    sound.append("trials", [trial(number, stored_bytes=0) for number in range(6, 8)])
+    (finding,) = [f for f in check(sound.folder) if f.path == "results/trials"]
+    assert finding.harmless
+    assert finding.what.startswith(
+        "2 finished trials have no positive stored_bytes (trials 000000000006, 000000000007)"
+    )

@@ -70,6 +70,8 @@ def test_what_cannot_be_drawn_is_left_out(trial) -> None:
         trial(4, accuracy_val=math.inf),
         trial(5, accuracy_val=None),
         trial(6, stored_bytes=None),
+        trial(7, stored_bytes=0),
+        trial(8, stored_bytes=-5),
     ]
     assert points(rows_to_table("trials", rows))["number"].to_pylist() == [0]
     assert points(rows_to_table("trials", rows), ["flops"]).num_rows == 0
