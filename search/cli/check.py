@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.cli.output import printable
+from search.errors import UserError
 
 if TYPE_CHECKING:
     from search.results.check import Finding
@@ -32,20 +33,17 @@ def check(
 
     folder = experiment(Folder(directory))
     found = find(folder)
-    for finding in found:
-        _tell(finding, repair)
     if repair and any(finding.repair for finding in found):
         from search.driver.lease import Lease
 
         with Lease(folder):
             # A repair may bring other things to light: rows that were saved can be duplicates.
             for _ in range(_ROUNDS):
-                repairs = [finding.repair for finding in find(folder) if finding.repair]
-                for apply in repairs:
-                    apply()
-                if not repairs:
+                if not sum(_repaired(finding) for finding in find(folder)):
                     break
         found = find(folder)
+    for finding in found:
+        _tell(finding, "repair")
     wrong = [finding for finding in found if not finding.harmless]
     if wrong:
         advice = "; rps-search check --repair repairs what can be" if any(f.repair for f in wrong) else ""
@@ -54,6 +52,22 @@ def check(
     print(f"{folder}: sound")
 
 
-def _tell(finding: Finding, repair: bool) -> None:
-    will = finding.remedy and (f" - repaired: {finding.remedy}" if repair else f" - repair: {finding.remedy}")
-    print(printable(f"{finding.path}: {finding.what}{will}"))
+def _repaired(finding: Finding) -> bool:
+    """Repair a finding where that is possible, say so, and return whether it was.
+
+    Raises:
+        UserError: If the folder does not let it.
+    """
+    if finding.repair is None:
+        return False
+    try:
+        finding.repair()
+    except OSError as error:
+        raise UserError(f"{finding.path}: cannot be repaired: {error}") from error
+    _tell(finding, "repaired")
+    return True
+
+
+def _tell(finding: Finding, word: str) -> None:
+    remedy = finding.remedy and f" - {word}: {finding.remedy}"
+    print(printable(f"{finding.path}: {finding.what}{remedy}"))
