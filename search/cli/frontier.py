@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
@@ -50,12 +50,14 @@ def frontier(
 
     if on not in _ACCURACY_OF:
         raise UserError(f"--on {on}: write val or test")
+    picks = {"--max-bytes": max_bytes is not None, "--within": within is not None, "--knee": knee}
+    _refuse_together({"--gaps": gaps, "--history": history}, picks, by)
     asked = _Asked(load(*folders), tuple(measure or ["stored_bytes"]), _ACCURACY_OF[on], tuple(by or ()))
     if gaps:
         found = asked.gaps()
     elif history:
         found = asked.history()
-    elif max_bytes is not None or within is not None or knee:
+    elif any(picks.values()):
         found = asked.picks(max_bytes, within, knee)
     else:
         found = asked.frontier()
@@ -63,10 +65,26 @@ def frontier(
     if out is not None or form not in {None, Format.TABLE}:
         write(found.to_reader(), form, out)
         return
-    plain = not (gaps or history or max_bytes or within is not None or knee or by)
+    plain = not (gaps or history or any(picks.values()) or by)
     print(format_table(found if history else for_people(found)), end="")
     if plain:
         asked.print_methods()
+
+
+def _refuse_together(alone: Mapping[str, bool], picks: Mapping[str, bool], by: Sequence[str] | None) -> None:
+    """Refuse options that ask for different tables, rather than answer one of them.
+
+    Raises:
+        UserError: If more than one table is asked for; picks are rows of one table.
+    """
+    wanted = [name for name, given in alone.items() if given]
+    wanted += [", ".join(name for name, given in picks.items() if given)] if any(picks.values()) else []
+    if len(wanted) > 1:
+        raise UserError(f"{' and '.join(wanted)} are different tables: ask for one at a time")
+    if wanted and by:
+        raise UserError(
+            f"--by draws several frontiers, but {wanted[0]} is answered over all points: leave out one of them"
+        )
 
 
 def print_frontier(folder: Folder) -> None:

@@ -95,6 +95,22 @@ def test_names_steer_no_terminal(run: Run, folder: Path) -> None:
         (["frontier", "{folder}", "--max-bytes", "few"], "write a number of bytes"),
         (["frontier", "{folder}", "--max-bytes", "9B"], "no point is at most 9B"),
         (["frontier", "{folder}", "--measure", "flops", "--history"], "--history needs the reference point"),
+        (
+            ["frontier", "{folder}", "--gaps", "--history", "--knee"],
+            "--gaps and --history and --knee are different tables",
+        ),
+        (
+            ["frontier", "{folder}", "--history", "--within", "3", "--max-bytes", "9"],
+            "--history and --max-bytes, --within",
+        ),
+        (
+            ["frontier", "{folder}", "--knee", "--by", "method"],
+            "--by draws several frontiers, but --knee is answered over all",
+        ),
+        (
+            ["frontier", "{folder}", "--gaps", "--by", "method"],
+            "--by draws several frontiers, but --gaps is answered over all",
+        ),
         (["schema", "--table", "trails"], "unknown table 'trails': did you mean 'trials'?"),
         (["check", "{folder}/none"], "no experiment folder"),
     ],
@@ -149,9 +165,24 @@ def test_check_tells_repairs_and_exits_with_two(run: Run, folder: Path) -> None:
     assert err.endswith("3 problems; rps-search check --repair repairs what can be\n")
     code, out, err = run("check", folder, "--repair")
     assert (code, err.splitlines()[-1]) == (2, f"{folder}: 1 problem")  # the spec is missing for good
+    assert out.count(" - repaired: ") == 2
+    assert out.splitlines()[-1].startswith("spec.yaml: it is missing")
     assert (folder / "results/quarantine/trials/stranger.parquet").read_bytes() == b"?"
     (folder / "spec.yaml").write_text("name: again\n")
     assert run("check", folder)[:2] == (0, f"{folder}: sound\n")
+
+
+def test_check_says_repaired_only_of_what_was(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (part,) = (folder / "results/trials").iterdir()
+    part.with_name("stranger.parquet").write_bytes(b"?")
+
+    def refuse(self: Folder, path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(Folder, "delete", refuse)
+    code, out, err = run("check", folder, "--repair")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[0].startswith("rps-search: results/trials/stranger.parquet: cannot be repaired: ")
 
 
 def test_schema_documents_spec_and_tables(run: Run) -> None:
