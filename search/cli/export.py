@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +13,15 @@ from search.errors import UserError, unknown_name
 from search.results.folder import Folder
 
 if TYPE_CHECKING:
+    from search.config import TrialConfig
     from search.driver.experiment import Experiment
 
 DIFFERENT = 3
 
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="Experiment folder: a path or a URI.")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Run functions of its own that it names, if you trust whoever made it.")
+]
 DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Where the data lies now.")]
 
 
@@ -30,6 +35,7 @@ def export(
     dense: Annotated[bool, typer.Option("--dense", help="Also write the plain weights.")] = False,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write an ONNX file.")] = False,
     data: DataPath = None,
+    allow_code: AllowCode = False,
 ) -> None:
     """Write a model of the frontier as files that stand on their own."""
     from search.data import load_dataset
@@ -41,6 +47,7 @@ def export(
         raise UserError("export: write either --trial ID or --max-bytes SIZE")
     experiment = open_experiment(Folder(directory))
     row = _row(experiment, trial if trial is not None else _best_within(experiment, str(max_bytes)))
+    located = _checked(experiment, row, data, allow_code).data
     try:
         model_file = experiment.folder.read(model_path(row["trial_id"]))
     except FileNotFoundError as error:
@@ -54,7 +61,7 @@ def export(
         row,
         model_file,
         folder,
-        data=load_dataset(_located(experiment, data)),
+        data=load_dataset(located),
         provenance=provenance.model_dump() if provenance else {},
         dense=dense,
         onnx=onnx,
@@ -64,12 +71,14 @@ def export(
 
 
 def evaluate(
-    file: Annotated[Path, typer.Argument(help="An exported folder, or the model file in one.")], data: DataPath = None
+    file: Annotated[Path, typer.Argument(help="An exported folder, or the model file in one.")],
+    data: DataPath = None,
+    allow_code: AllowCode = False,
 ) -> None:
     """Classify the test images with an exported model and compare with the results table."""
     from search.exporting import evaluate_bundle, read_bundle
 
-    found = evaluate_bundle(read_bundle(file), data_path=data)
+    found = evaluate_bundle(read_bundle(file), data_path=data, allow_code=allow_code)
     right, expected = (round(found[name] * found["images"]) for name in ("accuracy", "table_accuracy"))
     print(f"accuracy {found['accuracy']:.4%} ({right} of {found['images']} images), loss {found['loss']:.4f}")
     if right != expected:
@@ -83,9 +92,9 @@ def replay(
     trial: Annotated[str, typer.Option(metavar="ID", help="Trial to train again.")],
     keep: Annotated[bool, typer.Option("--keep", help="Keep its model in the folder, for export.")] = False,
     data: DataPath = None,
+    allow_code: AllowCode = False,
 ) -> None:
     """Train a trial again, here and without Ray, and compare with the results table."""
-    from search.config import TrialConfig
     from search.data import load_dataset
     from search.driver.experiment import open_experiment
     from search.driver.runner import model_path
@@ -93,9 +102,8 @@ def replay(
 
     experiment = open_experiment(Folder(directory))
     row = _row(experiment, trial)
-    config = TrialConfig.model_validate_json(row["config_json"])
-    images = load_dataset(_located(experiment, data))
-    again = Trial(config, images, threads=threads_for(experiment.spec.resources.cpus))
+    config = _checked(experiment, row, data, allow_code)
+    again = Trial(config, load_dataset(config.data), threads=threads_for(experiment.spec.resources.cpus))
     while not again.done:
         report = again.step()
         print(f"epoch {report.epoch}: loss {report.loss:.4f}, validation {report.accuracy_val:.2%}", file=sys.stderr)
@@ -112,9 +120,16 @@ def replay(
         sys.exit(DIFFERENT)
 
 
-def _located(experiment: Experiment, data: str | None) -> Any:
+def _checked(experiment: Experiment, row: Mapping[str, Any], data: str | None, allow_code: bool) -> TrialConfig:
+    """Return a trial with the place where its data lies now, if all that it would run is this package's own."""
+    from search.exporting import config_of, refuse_foreign_code
+
     spec = experiment.spec.data
-    return spec if data is None else spec.model_copy(update={"path": data})
+    located = spec if data is None else spec.model_copy(update={"path": data})
+    config = config_of(row).model_copy(update={"data": located})
+    if not allow_code:
+        refuse_foreign_code(config, experiment.folder)
+    return config
 
 
 def _row(experiment: Experiment, trial_id: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from search.config import TrialConfig
 from search.data import DeviceSplit, ImageData, load_dataset
 from search.errors import UserError
 from search.exporting.card import model_card
+from search.exporting.trust import config_of, refuse_foreign_code
 from search.methods import load_trained
 from search.outputs import write_all, writing_to
 from search.training.engine import choose_engine
@@ -92,7 +93,7 @@ def export_trial(
         UserError: If the folder holds another export or other files of these names, or cannot be written, if the file
             does not fit the trial, or ONNX is not installed. No file is written then.
     """
-    config = TrialConfig.model_validate_json(row["config_json"])
+    config = config_of(row)
     files = {MODEL: model_file}
     with tempfile.TemporaryDirectory() as scratch:
         trained = Path(scratch) / MODEL
@@ -152,26 +153,32 @@ def read_bundle(path: Path) -> Bundle:
         raise UserError(f"{path}: no exported model ({FACTS} is not there); make one with rps-search export") from error
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise UserError(
-            f"{folder / FACTS}: damaged; export the model again, to another folder ({type(error).__name__})"
+            f"{folder / FACTS}: damaged ({type(error).__name__}); export the model again, to another folder"
         ) from error
 
 
-def evaluate_bundle(bundle: Bundle, *, data_path: str | None = None, gpu: bool = False) -> dict[str, float]:
+def evaluate_bundle(
+    bundle: Bundle, *, data_path: str | None = None, gpu: bool = False, allow_code: bool = False
+) -> dict[str, float]:
     """Classify the test images with an exported model.
 
     Args:
         bundle: The model.
         data_path: Where the data lies now; None looks where it lay.
         gpu: Compute on the GPU.
+        allow_code: Whether it may name functions that are no part of this package, which are then run.
 
     Returns:
         ``accuracy`` now and ``table_accuracy`` as the results table has it, both in [0, 1], and ``images``.
 
     Raises:
-        UserError: If the data is not there, or the model file is not, or not as it was exported.
+        UserError: If the data is not there, the model file is not, or not as it was exported, or it names functions
+            that may not be run.
     """
-    _check_model(bundle)
     config = bundle.config
+    if not allow_code:
+        refuse_foreign_code(config, bundle.folder / FACTS)
+    _check_model(bundle)
     where = config.data if data_path is None else config.data.model_copy(update={"path": data_path})
     data = load_dataset(where)
     torch.set_num_threads(threads_for(1))
