@@ -12,9 +12,8 @@ from search.errors import UserError
 from search.report.facts import Origin
 from search.report.text import visible
 from search.results import Folder
+from search.results.load import SPEC_PATH
 from search.spec import Spec, parse_spec
-
-SPEC_PATH = "spec.yaml"
 
 
 def read_spec(folder: Folder) -> Spec | None:
