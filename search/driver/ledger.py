@@ -100,6 +100,11 @@ class Ledger:
         """Whether as many trials have ended as the spec asks for, and all further repeats."""
         return self.recorded >= self._spec.trials and not self._further
 
+    @property
+    def interrupted_ids(self) -> set[str]:
+        """Ids of the trials that were proposed and have not ended: those whose checkpoints are needed."""
+        return {run.config.trial_id for run in self._waiting}
+
     def next(self) -> Run | None:
         """Return the next run; None when all that the spec asks for are handed out, or the search is to stop."""
         if self.stop_reason is not None:

@@ -10,6 +10,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from types import FrameType
 from typing import Any
 
@@ -20,7 +21,7 @@ from ray.tune.schedulers import TrialScheduler
 from clusters.session import Session
 from search.data import ImageData
 from search.driver.actor import TrialActor
-from search.driver.experiment import Experiment
+from search.driver.experiment import RUNNING, Experiment
 from search.driver.keeper import ModelKeeper
 from search.driver.lane import LaneActor, LaneOffice
 from search.driver.ledger import Ledger
@@ -86,6 +87,7 @@ def run_trials(
     store = ResultStore(experiment.folder)
     keeper = ModelKeeper(experiment.folder, spec.objectives.memory, repeats=spec.repeats, disk_budget=spec.disk_budget)
     keeper.recall(finished)
+    _clear_leftovers(experiment, ledger)
     searcher = LedgerSearcher(ledger, progress.slots)
     recorder = Recorder(
         spec.name,
@@ -184,6 +186,13 @@ def _scheduler(
         return run.config.trial_id if run else trial.trial_id
 
     return MOASHAScheduler(moasha, name_of=name_of)
+
+
+def _clear_leftovers(experiment: Experiment, ledger: Ledger) -> None:
+    """Delete checkpoints that a crash left behind: of trials whose rows were written, or that nobody knows of."""
+    for entry in experiment.folder.list(RUNNING):
+        if PurePosixPath(entry.path).stem not in ledger.interrupted_ids:
+            experiment.folder.delete(entry.path)
 
 
 def _known_epochs(store: ResultStore, finished: Sequence[Mapping[str, Any]]) -> dict[str, int]:
