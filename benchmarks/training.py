@@ -316,15 +316,16 @@ def packed(trials: list[Trial], pack: Pack) -> Contestant:
     return epoch
 
 
-def pack_peak(args: argparse.Namespace, width: int) -> None:
+def pack_peak(args: argparse.Namespace, width: int, fuse: bool) -> None:
     """Train a pack for an epoch and print its peak memory: run in a process of its own."""
     torch.set_num_threads(args.threads)
     data = images_of(argparse.Namespace(**{**vars(args), "steps": 1}))
     trials = lanes(args, data, width)
-    packed(trials, Pack(width, fuse=True))()
+    packed(trials, Pack(width, fuse=fuse))()
     peak = measure.peak_memory_bytes(trials[0].engine.device)
     if peak is not None:
-        report("pack_peak_memory", peak / 2**20, "MiB", None, **sizes_of(args, trials=width))
+        way = "fused" if fuse else "turns"
+        report("pack_peak_memory", peak / 2**20, "MiB", None, contestant=way, **sizes_of(args, trials=width))
 
 
 def compare_packs(args: argparse.Namespace, data: ImageData) -> None:
@@ -340,8 +341,8 @@ def compare_packs(args: argparse.Namespace, data: ImageData) -> None:
             report("pack_trials_per_hour", trials_per_hour(rate), "trials/h", None, contestant=name, **sizes)
         report("pack_speed", ratio(rates["fused"], rates["turns"]), "x", "one trial at a time", **sizes)
         del trials, ways
-    for width in (1, *args.widths):
-        process = multiprocessing.get_context("spawn").Process(target=pack_peak, args=(args, width))
+    for width, fuse in [(1, False), *((width, fuse) for width in args.widths for fuse in (True, False))]:
+        process = multiprocessing.get_context("spawn").Process(target=pack_peak, args=(args, width, fuse))
         process.start()
         process.join()
 
