@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from search.cli.output import printable
 from search.errors import UserError, unknown_name
 from search.results.folder import Folder
 
@@ -53,9 +55,9 @@ def export(
     except FileNotFoundError as error:
         raise UserError(
             f"trial {row['trial_id']}: its model was not kept, for it is on no frontier; train it again with: "
-            f"rps-search replay {directory} --trial {row['trial_id']} --keep"
+            f"rps-search replay {shlex.quote(str(experiment.folder))} --trial {row['trial_id']} --keep"
         ) from error
-    folder = out or Path(f"{Path(experiment.folder.uri).name}-{row['trial_id']}")
+    folder = out or Path(f"{Path(str(experiment.folder)).name}-{row['trial_id']}")
     provenance = experiment.spec.provenance
     written = export_trial(
         row,
@@ -67,7 +69,7 @@ def export(
         onnx=onnx,
     )
     for path in written:
-        print(f"{path}  {path.stat().st_size:,} bytes")
+        print(f"{printable(str(path))}  {path.stat().st_size:,} bytes")
 
 
 def evaluate(
@@ -98,6 +100,7 @@ def replay(
     from search.data import load_dataset
     from search.driver.experiment import open_experiment
     from search.driver.runner import model_path
+    from search.training.trainer import DivergedError
     from search.trial import Trial, threads_for
 
     experiment = open_experiment(Folder(directory))
@@ -105,7 +108,10 @@ def replay(
     config = _checked(experiment, row, data, allow_code)
     again = Trial(config, load_dataset(config.data), threads=threads_for(experiment.spec.resources.cpus))
     while not again.done:
-        report = again.step()
+        try:
+            report = again.step()
+        except DivergedError as error:
+            _not_reproduced(str(error))
         print(f"epoch {report.epoch}: loss {report.loss:.4f}, validation {report.accuracy_val:.2%}", file=sys.stderr)
     end = again.finish()
     if keep:
@@ -116,8 +122,12 @@ def replay(
         different |= not same
         print(f"{column}: {end.row[column]} now, {row[column]} in the table{'' if same else '  <- differs'}")
     if different:
-        print("rps-search: the trial was not reproduced (another device, or other versions?)", file=sys.stderr)
-        sys.exit(DIFFERENT)
+        _not_reproduced("another device, or other versions?")
+
+
+def _not_reproduced(why: str) -> NoReturn:
+    print(f"rps-search: the trial was not reproduced ({why})", file=sys.stderr)
+    sys.exit(DIFFERENT)
 
 
 def _checked(experiment: Experiment, row: Mapping[str, Any], data: str | None, allow_code: bool) -> TrialConfig:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from search.cli.output import printable
+
 Folders = Annotated[list[str], typer.Argument(metavar="DIR ...", help="Experiment folders, on the same data.")]
 
 
@@ -29,7 +31,7 @@ def report(
     from search.report import write_report
 
     page, *pictures = write_report(folders, out)
-    print(page)
+    print(printable(str(page)))
     print(f"and {len(pictures)} pictures beside it")
 
 
@@ -50,8 +52,8 @@ def convert(
     if to is Viewer.TENSORBOARD:
         place = place_for(folders, out, "tensorboard")
         to_tensorboard(results, place)
-        print(f"tensorboard --logdir {shlex.quote(str(place))}")
+        print(printable(f"tensorboard --logdir {shlex.quote(str(place))}"))
     else:
         place = place_for(folders, out, "optuna.db")
         to_optuna(results, place)
-        print(f"optuna-dashboard {shlex.quote(f'sqlite:///{place}')}")
+        print(printable(f"optuna-dashboard {shlex.quote(f'sqlite:///{place}')}"))

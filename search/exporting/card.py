@@ -15,6 +15,7 @@ def model_card(facts: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     """
     config, provenance = facts["config"], facts["provenance"]
     channels, height, width = facts["image_shape"]
+    versions = ", ".join(_plain(f"{name} {version}") for name, version in provenance.get("versions", {}).items())
     lines = [
         f"# {_plain(config['model']['name'])}, compressed by {_plain(facts['method'])}",
         "",
@@ -30,8 +31,8 @@ def model_card(facts: Mapping[str, Any], row: Mapping[str, Any]) -> str:
         f"| training | {facts['epochs_run']} epochs, learning rate {facts['lr']:.4g}, "
         f"weight decay {facts['weight_decay']:.4g}, seed {facts['seed']} |",
         f"| trial | {facts['trial_id']} of experiment {_plain(facts['experiment'])} |",
-        f"| made with | {', '.join(f'{name} {version}' for name, version in provenance.get('versions', {}).items())} |",
-        f"| commit | {provenance.get('git_commit') or 'unknown'} |",
+        f"| made with | {versions} |",
+        f"| commit | {_plain(provenance.get('git_commit') or 'unknown')} |",
         "| licence | to be stated by whoever publishes this model |",
         "",
     ]
@@ -60,7 +61,7 @@ def model_card(facts: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 def _plain(text: object) -> str:
     """Return a name without what Markdown would read as markup or a cell's end."""
-    return "".join(c if c.isalnum() or c in " .:_*-/[]" else "?" for c in str(text))
+    return "".join(c if c.isalnum() or c in " .:_*+-/[]" else "?" for c in str(text))
 
 
 def _numbers(values: Any) -> str:

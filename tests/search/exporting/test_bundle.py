@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from search.methods import compress, load_trained
 from search.results import Folder, ResultStore
-from search.trial import build, workbench
+from search.trial import build, describe_config, workbench
 from tests.search.exporting.conftest import METHODS, config_of
 
 
@@ -88,6 +88,30 @@ def test_a_trial_that_is_not_reproduced_is_told(call, runs):
     assert code == 3
     assert "<- differs" in out
     assert "the trial was not reproduced" in err
+
+
+def test_a_trial_that_diverges_now_is_not_reproduced(call, runs):
+    row = next(row for row in ResultStore(Folder(runs)).read("trials").to_pylist() if row["status"] == "finished")
+    config = config_of("dense").model_copy(update={"lr": 1e30})
+    ResultStore(Folder(runs)).append("trials", [row | describe_config(config)])
+    code, _, err = call("replay", runs, "--trial", config.trial_id)
+    assert code == 3
+    assert "the trial was not reproduced (the loss became" in err.splitlines()[-1]
+
+
+def test_names_do_not_steer_the_terminal(call, runs, refused, tmp_path):
+    evil = runs.rename(tmp_path / "\x1b[31mred")
+    code, out, _ = call("export", evil, "--trial", config_of("rps").trial_id, "--out", tmp_path / "\x1b[2J")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\\x1b[2J/model.json" in out
+    for command in (["report", evil], ["convert", evil, "--to", "optuna"]):
+        code, out, _ = call(*command)
+        assert code == 0
+        assert "\x1b" not in out
+    ResultStore(Folder(evil)).append("trials", [{"trial_id": "\x1b[8m", "experiment": "e", "status": "\x1b[8m"}])
+    assert "\x1b" not in refused("export", evil, "--trial", "zz")
+    assert "\x1b" not in refused("export", evil, "--trial", "\x1b")
 
 
 def test_the_most_accurate_trial_that_fits_is_exported(call, runs, tmp_path):
