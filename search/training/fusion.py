@@ -53,7 +53,7 @@ class Program:
         self._skeleton = plain_copy(model).train()
         self.parameters = dict(self._skeleton.named_parameters())
         self.buffers = dict(self._skeleton.named_buffers())
-        self._forward = torch.compile(vmap(self._one)) if compiled else vmap(self._one)
+        self._forward = torch.compile(vmap(self._one), dynamic=False) if compiled else vmap(self._one)
 
     def __call__(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
         """Map images ``(K, batch, C, H, W)`` to logits ``(K, batch, classes)``; updates ``buffers`` in place.

@@ -99,7 +99,10 @@ class Trainer:
             weight_decay=weight_decay,
             fused=True,
         )
-        self._forward: Callable[[torch.Tensor], torch.Tensor] = torch.compile(model) if train.compile else model
+        # A graph for each size of batch: one for all sizes would round otherwise, once a smaller last batch was seen.
+        self._forward: Callable[[torch.Tensor], torch.Tensor] = (
+            torch.compile(model, dynamic=False) if train.compile else model
+        )
 
     def run_epoch(self) -> EpochReport:
         """Train one epoch and evaluate on the validation part.
