@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from search.results import Folder
 
 _ACCURACY_OF = {"val": "accuracy_val", "test": "accuracy"}
+_DENSE = {"stored_bytes": "dense_bytes", "stored_parameters": "dense_parameters"}
+"""What the driver notes of the dense model, by measure."""
 _HIDDEN_IN_TABLES = {"experiment", "number", "finished_at", "accuracy_val_low", "accuracy_val_high"}
 
 
@@ -144,7 +146,7 @@ class _Asked:
         reference = self._reference()
         if reference is None:
             raise UserError(
-                "--history needs the reference point of one experiment, for the measure that its spec trades"
+                "--history needs one experiment, whose reference point is known for stored_bytes and stored_parameters"
             )
         return history(self._one_data_set(), reference, self.measures, on=self.on)
 
@@ -198,16 +200,18 @@ class _Asked:
             print(f"hypervolume: {share:.4f} of the box up to the reference point {_named(reference)}", file=sys.stderr)
 
     def _reference(self) -> Mapping[str, float] | None:
-        """Return the reference point if there is one experiment, and it is over the measure asked for."""
-        metas = self.results.meta
-        if (
-            len(metas) != 1
-            or not metas[0].get("reference")
-            or [metas[0].get("memory", "stored_bytes")] != [*self.measures]
-        ):
+        """Return the reference point, if there is one experiment and it is known for every measure asked for.
+
+        For the measure that the spec trades it is the spec's, for others the dense model.
+        """
+        if len(self.results.meta) != 1 or not self.results.meta[0].get("reference"):
             return None
-        reference = metas[0]["reference"]
-        return {"accuracy": reference["accuracy"], self.measures[0]: reference["memory"]}
+        meta = self.results.meta[0]
+        known = {measure: meta.get(fact) for measure, fact in _DENSE.items()}
+        known[meta.get("memory", "stored_bytes")] = meta["reference"]["memory"]
+        if not all(known.get(measure) for measure in self.measures):
+            return None
+        return {"accuracy": meta["reference"]["accuracy"], **{measure: known[measure] for measure in self.measures}}
 
     def _one_measure(self, option: str) -> str:
         if len(self.measures) > 1:

@@ -94,7 +94,10 @@ def test_names_steer_no_terminal(run: Run, folder: Path) -> None:
         (["frontier", "{folder}", "--by", "colour"], "unknown label 'colour'"),
         (["frontier", "{folder}", "--max-bytes", "few"], "write a number of bytes"),
         (["frontier", "{folder}", "--max-bytes", "9B"], "no point is at most 9B"),
-        (["frontier", "{folder}", "--measure", "flops", "--history"], "--history needs the reference point"),
+        (
+            ["frontier", "{folder}", "--measure", "flops", "--history"],
+            "--history needs one experiment, whose reference point",
+        ),
         (
             ["frontier", "{folder}", "--gaps", "--history", "--knee"],
             "--gaps and --history and --knee are different tables",
@@ -146,6 +149,19 @@ def test_frontier_picks_gaps_and_history(run: Run, folder: Path) -> None:
     grown = json.loads(run("frontier", folder, "--history", "--format", "json")[1])
     assert [row["points"] for row in grown] == [1, 2, 3, 4, 5, 6]
     assert grown[-1]["hypervolume"] == pytest.approx(0.65)
+
+
+def test_the_dense_model_is_the_reference_for_the_other_measure(run: Run, folder: Path, tmp_path: Path) -> None:
+    store = ResultStore(Folder(tmp_path / "other"))
+    row = {"trial_id": "t", "experiment": "e", "status": "finished", "accuracy": 0.5, "accuracy_val": 0.5}
+    store.append("trials", [row | {"dataset": "digits", "stored_bytes": 100, "stored_parameters": 25}])
+    meta = {"memory": "stored_bytes", "reference": {"accuracy": 0.0, "memory": 1000}, "dense_parameters": 50}
+    store.folder.write_whole("results/meta.json", json.dumps(meta).encode())
+    err = run("frontier", tmp_path / "other", "--measure", "stored_parameters")[2]
+    assert f"hypervolume: {0.5 * 0.5:.4f} of the box up to the reference point accuracy 0, stored_parameters 50" in err
+    err = run("frontier", tmp_path / "other", "--measure", "stored_parameters", "--measure", "stored_bytes")[2]
+    assert f"hypervolume: {0.5 * 0.5 * 0.9:.4f}" in err
+    assert "hypervolume" not in run("frontier", folder, "--measure", "stored_parameters")[2]
 
 
 def test_a_folder_of_no_trials_has_an_empty_frontier(run: Run, tmp_path: Path) -> None:
