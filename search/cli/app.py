@@ -54,7 +54,11 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except SystemExit as end:
         # Typer ends with 1 where whoever read our output has closed the pipe: they have seen enough.
-        sys.exit(0 if end.code == 1 else end.code)
+        sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
+    except BrokenPipeError:
+        # Short output reaches the closed pipe only when it is flushed here.
+        _close_stdout()
+        sys.exit(0)
     except OSError as error:
         _close_stdout()
         place = f"{error.filename}: " if error.filename else ""

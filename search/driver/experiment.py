@@ -57,6 +57,8 @@ class Experiment:
             return json.loads(self.folder.read(META_PATH))
         except FileNotFoundError:
             return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.folder}/{META_PATH}: cannot be read; delete it, and it is made anew") from error
 
     def write_meta(self, meta: dict[str, Any]) -> None:
         """Store the experiment-wide facts."""

@@ -1,6 +1,8 @@
 """What wrong input gets: one line on stderr, exit code 2, and nothing that was there is lost."""
 
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -151,3 +153,14 @@ def test_the_readmes_spec_is_valid():
     text = (Path(__file__).parents[3] / "README.md").read_text()
     example = text.split("```yaml\n")[1].split("```")[0]
     assert parse_spec(example).repeats == 3
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["schema"], ["schema", "--table", "trials"]])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "search.cli.app", *arguments]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
