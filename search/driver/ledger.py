@@ -34,6 +34,11 @@ class Run:
     params: Mapping[str, Scalar]
     origin: str = "sampler"
 
+    @property
+    def params_json(self) -> str:
+        """The parameters as the tables store them."""
+        return json.dumps(dict(self.params))
+
     def journal_row(self, experiment: str) -> dict[str, Any]:
         """Return the run's row of the proposals table."""
         return {
@@ -43,7 +48,7 @@ class Run:
             "repeat": self.repeat,
             "seed": self.config.seed,
             "origin": self.origin,
-            "params_json": json.dumps(dict(self.params)),
+            "params_json": self.params_json,
             "config_json": self.config.model_dump_json(),
             "proposed_at": datetime.now(UTC),
         }

@@ -151,7 +151,7 @@ class Recorder(Callback):
             "experiment": self._experiment,
             "number": run.number,
             "repeat": run.repeat,
-            "params_json": run.journal_row(self._experiment)["params_json"],
+            "params_json": run.params_json,
             "attempts": max(self._attempts.pop(trial_id, 1), row.get("attempts") or 1),
         }
         for column in (

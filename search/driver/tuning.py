@@ -190,8 +190,9 @@ def _scheduler(
 
 def _clear_leftovers(experiment: Experiment, ledger: Ledger) -> None:
     """Delete checkpoints that a crash left behind: of trials whose rows were written, or that nobody knows of."""
+    needed = ledger.interrupted_ids
     for entry in experiment.folder.list(RUNNING):
-        if PurePosixPath(entry.path).stem not in ledger.interrupted_ids:
+        if PurePosixPath(entry.path).stem not in needed:
             experiment.folder.delete(entry.path)
 
 
