@@ -10,7 +10,7 @@ import numpy as np
 
 from search.data.encoded import EncodedSplit
 from search.data.images import ImageData, RawImages, Split
-from search.data.splits import balanced, channel_statistics, stratified
+from search.data.splits import balanced, channel_statistics, long_tailed, stratified
 from search.errors import UserError
 from search.registry import DATASETS, resolve
 from search.spec import DataSpec
@@ -29,7 +29,8 @@ def load_dataset(spec: DataSpec) -> ImageData:
 
     The test part is the data set's own test file, else a fixed stratified fifth. Validation is a stratified share
     of the training images, chosen by ``spec.split_seed``; ``spec.train_limit`` then cuts the rest to a
-    class-balanced choice.
+    class-balanced choice, and ``spec.imbalance_factor`` to a long-tailed one. ``spec.test_limit`` cuts the test part to
+    a class-balanced choice that is the same for every spec.
 
     Args:
         spec: Which images. A ``package.module:function`` is called with the spec and returns :class:`RawImages`, the
@@ -56,6 +57,9 @@ def load_dataset(spec: DataSpec) -> ImageData:
             f"(channels, height, width); set data.image_size"
         )
     train, val = _hold_out(train, spec, classes)
+    if spec.test_limit is not None:
+        _check_limit("test_limit", spec.test_limit, classes)
+        test = test.take(balanced(test.labels, spec.test_limit, TEST_SEED))
     sample = np.linspace(0, len(train) - 1, min(len(train), MOST_DECODED_FOR_STATISTICS)).astype(np.int64)
     mean, std = channel_statistics(train.images if isinstance(train, Split) else train.pixels(sample))
     augment = raw.usual_augment if spec.augment == "auto" else spec.augment
@@ -74,7 +78,7 @@ def _call(function: Callable[[DataSpec], Any], spec: DataSpec) -> Any:
 
 
 def _hold_out(train: AnySplit, spec: DataSpec, classes: int) -> tuple[AnySplit, AnySplit]:
-    """Split validation off and apply the limit."""
+    """Split validation off, and thin out what is left to train on."""
     held_out = round(len(train) * spec.val_fraction)
     if not 0 < held_out < len(train):
         raise UserError(
@@ -82,11 +86,24 @@ def _hold_out(train: AnySplit, spec: DataSpec, classes: int) -> tuple[AnySplit, 
             f"to validate on, of {len(train)}; both need one at least"
         )
     chosen, rest = stratified(train.labels, held_out, spec.split_seed)
+    return train.take(rest[_thinned(train.labels[rest], spec, classes)]), train.take(chosen)
+
+
+def _thinned(labels: np.ndarray, spec: DataSpec, classes: int) -> np.ndarray:
+    """Return the indices of the images that ``train_limit`` and ``imbalance_factor`` leave to train on."""
     if spec.train_limit is not None:
-        if spec.train_limit < classes:
-            raise UserError(f"data.train_limit={spec.train_limit} is less than one image for each of {classes} classes")
-        rest = rest[balanced(train.labels[rest], spec.train_limit, spec.split_seed)]
-    return train.take(rest), train.take(chosen)
+        _check_limit("train_limit", spec.train_limit, classes)
+    if spec.imbalance_factor is not None:
+        try:
+            return long_tailed(labels, classes, spec.imbalance_factor, limit=spec.train_limit, seed=spec.split_seed)
+        except ValueError as error:
+            raise UserError(f"data.imbalance_factor={spec.imbalance_factor:g} is too large here: {error}") from error
+    return balanced(labels, len(labels) if spec.train_limit is None else spec.train_limit, spec.split_seed)
+
+
+def _check_limit(field: str, limit: int, classes: int) -> None:
+    if limit < classes:
+        raise UserError(f"data.{field}={limit} is less than one image for each of {classes} classes")
 
 
 def _as_raw(returned: Any, name: str) -> RawImages:

@@ -37,6 +37,38 @@ def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return _first(np.lexsort((chance, rank)), count)[0]
 
 
+def long_tailed(
+    labels: np.ndarray, classes: int, imbalance_factor: float, *, limit: int | None = None, seed: int
+) -> np.ndarray:
+    """Choose images so that class k keeps ``n_max * imbalance_factor ** (-k / (classes - 1))`` of them.
+
+    The long-tailed protocol of arXiv:1901.05555: class 0 is the largest, the last class the smallest. ``n_max`` is as
+    large as the images of every class and the limit allow.
+
+    Args:
+        labels: Class of each image, ``(N,)``, each below ``classes``.
+        classes: Number of classes, at least 2.
+        imbalance_factor: Largest class / smallest class, at least 1.
+        limit: Most images to choose in all; None for as many as there are.
+        seed: Seed of the choice within each class.
+
+    Returns:
+        Ascending indices of the chosen images.
+
+    Raises:
+        ValueError: If a class would be empty.
+    """
+    shares = imbalance_factor ** (-np.arange(classes) / (classes - 1))
+    available = np.bincount(labels, minlength=classes)
+    largest = min((available / shares).min(), np.inf if limit is None else limit / shares.sum())
+    # A hair is added so that 500 * 0.01 keeps 5 whatever the rounding of the product.
+    counts = np.floor(largest * shares + 1e-9).astype(np.int64)
+    if not counts.all():
+        raise ValueError(f"class {np.argmin(counts)} would keep no image, for the largest class keeps {counts.max()}")
+    rank, _, _ = _ranks(labels, seed)
+    return np.flatnonzero(rank < counts[labels])
+
+
 def _ranks(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each image's place in a random order of its class, the size of its class, and its random number."""
     chance = np.random.default_rng(seed).random(len(labels))

@@ -1,4 +1,4 @@
-"""Every field of the spec, with its meaning, unit and default. A default stands here and nowhere else."""
+"""The fields of the spec, each with its meaning, unit and default. A default stands here and nowhere else."""
 
 from __future__ import annotations
 
@@ -15,54 +15,11 @@ from pydantic import (
     model_validator,
 )
 
-from search.registry import DATASETS, METHODS, MODELS, check_name
-from search.spec.fields import Choices, Range, Scalar, SearchedNumber, SearchedValue, SpecModel, bounds
+from search.registry import METHODS, check_name
+from search.spec.fields import Choices, Range, SearchedNumber, SearchedValue, SpecModel, bounds
+from search.spec.inputs import DataSpec, ModelSpec
 
 BudgetScope = Literal["global", "groups", "layers"]
-
-
-class DataSpec(SpecModel):
-    """Which images, and how they are split."""
-
-    name: str = "digits"
-    """digits, cifar10, cifar100, tiny_imagenet, folder, parquet, or your own package.module:function."""
-    path: str | None = None
-    """Folder or file that holds the data; null downloads it where the data set can be downloaded."""
-    val_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training images held out for validation: all that the search looks at."""
-    train_limit: PositiveInt | None = None
-    """Use only this many images of the training part (a seeded, class-balanced choice); null uses all."""
-    image_size: PositiveInt | None = None
-    """Side in pixels that images are resized to; null keeps their own, which must then be one."""
-    image_column: str = "image"
-    """Parquet column of the encoded images."""
-    label_column: str = "label"
-    """Parquet column of the class numbers."""
-    max_corrupt_fraction: float = Field(default=0.0, ge=0, lt=1)
-    """Share of images that may fail to decode and be left out; above it the data is refused."""
-    augment: Literal["auto", "none", "flip", "crop", "crop_flip"] = "auto"
-    """Random changes of training images; auto is what is usual for the data set."""
-    split_seed: int = 0
-    """Seed of the split into training and validation, apart from the search's seed."""
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return check_name("data set", name, DATASETS)
-
-
-class ModelSpec(SpecModel):
-    """Which network is compressed."""
-
-    name: str = "mlp"
-    """resnet20, vgg11, vgg16, mlp, vit, or any function as package.module:function (torchvision.models:resnet18)."""
-    args: dict[str, Scalar | list[Scalar]] = {}
-    """Keyword arguments for the function, beside the number of classes, channels and the image size."""
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return check_name("model", name, MODELS)
 
 
 class TrainSpec(SpecModel):

@@ -73,6 +73,25 @@ def test_the_limit_is_balanced_and_leaves_validation_and_test_alone():
     assert limited.mean != full.mean
 
 
+def test_long_tailed_classes_are_in_the_training_part_only():
+    full, tailed = load_dataset(DataSpec()), load_dataset(DataSpec(imbalance_factor=10))
+    sizes = np.bincount(tailed.train.labels)
+    assert sizes[0] == pytest.approx(10 * sizes[9], abs=9)
+    assert sizes.tolist() == sorted(sizes, reverse=True)
+    assert np.array_equal(full.val.images, tailed.val.images)
+    assert np.array_equal(full.test.images, tailed.test.images)
+    limited = np.bincount(load_dataset(DataSpec(imbalance_factor=10, train_limit=300)).train.labels)
+    assert 290 < limited.sum() <= 300
+    assert limited[0] == pytest.approx(10 * limited[9], abs=9)
+
+
+def test_the_test_limit_is_balanced_and_the_same_for_every_split():
+    one, other = (load_dataset(DataSpec(test_limit=50, split_seed=seed)) for seed in (0, 1))
+    assert np.bincount(one.test.labels).tolist() == [5] * 10
+    assert np.array_equal(one.test.images, other.test.images)
+    assert np.array_equal(one.train.images, load_dataset(DataSpec()).train.images)
+
+
 def test_a_limit_above_what_is_there_takes_everything():
     assert len(load_dataset(DataSpec(train_limit=10**6)).train) == 1294
 
@@ -145,6 +164,10 @@ def test_empty_parts_are_refused(user):
         load_dataset(user((images(10), images(4)), val_fraction=0.99))
     with pytest.raises(UserError, match=r"data.train_limit=1 is less than one image for each of 2 classes"):
         load_dataset(user((images(10), images(4)), train_limit=1))
+    with pytest.raises(UserError, match=r"data.test_limit=1 is less than one image for each of 2 classes"):
+        load_dataset(user((images(10), images(4)), test_limit=1))
+    with pytest.raises(UserError, match=r"data.imbalance_factor=9 is too large here: class 1 would keep no image"):
+        load_dataset(user((images(10), images(4)), imbalance_factor=9))
 
 
 @pytest.mark.parametrize("field", [{"path": "somewhere"}, {"image_size": 16}])

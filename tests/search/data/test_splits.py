@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.data.splits import balanced, channel_statistics, stratified
+from search.data.splits import balanced, channel_statistics, long_tailed, stratified
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 
@@ -40,6 +40,29 @@ def test_balanced_counts_differ_by_one_at_most_where_classes_reach(labels, data)
     assert got.sum() == count
     most = got.max()
     assert all(taken >= most - 1 or taken == size for taken, size in zip(got, sizes, strict=True))
+
+
+def test_long_tailed_sizes_are_the_published_ones_of_cifar_10():
+    # Source: arXiv:1901.05555 at imbalance factor 100, the sizes that CIFAR-10-LT is known by.
+    labels = np.repeat(np.arange(10), 5000)
+    chosen = long_tailed(labels, 10, 100, seed=0)
+    sizes = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+    assert np.bincount(labels[chosen]).tolist() == sizes
+    assert not np.array_equal(chosen, long_tailed(labels, 10, 100, seed=1))
+
+
+def test_long_tailed_keeps_the_factor_where_a_class_is_short_or_a_limit_is_set():
+    labels = np.repeat([0, 1, 2], [100, 20, 100])
+    # Class 1 has 20, a fifth of which the first class may have five times as many: 20 * sqrt(25), 20, 20 / sqrt(25).
+    assert np.bincount(labels[long_tailed(labels, 3, 25, seed=0)]).tolist() == [100, 20, 4]
+    # 62 images in shares of 1, 1 / 5 and 1 / 25.
+    assert np.bincount(labels[long_tailed(labels, 3, 25, limit=62, seed=0)]).tolist() == [50, 10, 2]
+    assert np.bincount(labels[long_tailed(labels, 3, 1, seed=0)]).tolist() == [20, 20, 20]
+
+
+def test_long_tailed_refuses_to_empty_a_class():
+    with pytest.raises(ValueError, match="class 2 would keep no image, for the largest class keeps 5"):
+        long_tailed(np.repeat([0, 1, 2], 5), 3, 10, seed=0)
 
 
 def test_the_seed_decides_the_choice():
