@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from search.cli import check, cluster, export, frontier, launch, plan, query, report, schema
+from search.cli import check, claims, cluster, compare, export, frontier, launch, plan, query, report, schema
 from search.cli.output import printable
 from search.errors import UserError
 
@@ -29,6 +29,8 @@ app.command("repeat")(launch.repeat)
 app.command("status")(launch.status)
 app.command("query")(query.query)
 app.command("frontier")(frontier.frontier)
+app.command("claims")(claims.claims)
+app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.command("schema")(schema.schema)
 app.command("report")(report.report)

@@ -50,11 +50,9 @@ def frontier(
     """
     from search.results.load import load
 
-    if on not in _ACCURACY_OF:
-        raise UserError(f"--on {on}: write val or test")
     picks = {"--max-bytes": max_bytes is not None, "--within": within is not None, "--knee": knee}
     _refuse_together({"--gaps": gaps, "--history": history}, picks, by)
-    asked = _Asked(load(*folders), tuple(measure or ["stored_bytes"]), _ACCURACY_OF[on], tuple(by or ()))
+    asked = _Asked(load(*folders), tuple(measure or ["stored_bytes"]), accuracy_named(on), tuple(by or ()))
     if gaps:
         found = asked.gaps()
     elif history:
@@ -71,6 +69,17 @@ def frontier(
     print(format_table(found if history else for_people(found)), end="")
     if plain:
         asked.print_methods()
+
+
+def accuracy_named(on: str) -> str:
+    """Return the column of the accuracy that ``--on`` names.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if on not in _ACCURACY_OF:
+        raise UserError(f"--on {on}: write val or test")
+    return _ACCURACY_OF[on]
 
 
 def _refuse_together(alone: Mapping[str, bool], picks: Mapping[str, bool], by: Sequence[str] | None) -> None:

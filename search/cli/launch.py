@@ -69,12 +69,14 @@ def repeat(
     seeds: Annotated[int, typer.Option(help="Seeds that each is to have in all.")],
     frontier: Annotated[bool, typer.Option("--frontier", help="Repeat every point of the frontier.")] = False,
     trial: Annotated[list[str] | None, typer.Option(metavar="ID", help="Repeat this trial; repeatable.")] = None,
+    claims: Annotated[bool, typer.Option("--claims", help="Repeat what the claims of the spec compare.")] = False,
     cluster: Cluster = "local",
     verbose: Verbose = False,
 ) -> None:
     """Train trials again with further seeds, so that the frontier shows intervals."""
     from search.driver.experiment import open_experiment
-    from search.results import load, points
+    from search.results import ResultStore, load, points
+    from search.results.claims import candidates, judge
     from search.results.frontier import frontier as frontier_of
 
     experiment = open_experiment(Folder(directory))
@@ -85,8 +87,14 @@ def repeat(
             raise UserError(f"--trial: {unknown_name('finished trial', name, known)}")
     chosen = frontier_of(found, (experiment.spec.objectives.memory,))["number"].to_pylist() if frontier else []
     chosen += [known[name] for name in trial or []]
+    if claims:
+        lines = judge(experiment.spec.claims, candidates([ResultStore(experiment.folder)]))
+        chosen += [side.number for line in lines for side in (line.of, line.against) if side]
     if not chosen:
-        raise UserError("repeat: nothing to repeat; write --frontier once trials have finished, or --trial ID")
+        raise UserError(
+            "repeat: nothing to repeat; once trials have finished, write --frontier, --claims (of a spec that has "
+            "claims) or --trial ID"
+        )
     if seeds <= experiment.spec.repeats:
         raise UserError(f"--seeds {seeds}: each trial has {experiment.spec.repeats} already; write more")
     _run(experiment, read_profile(cluster), verbose, repeat=sorted(set(chosen)), seeds=seeds)

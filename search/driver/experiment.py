@@ -19,12 +19,13 @@ from search.results.load import META_PATH
 from search.results.load import SPEC_PATH as SPEC
 from search.results.schema import SCHEMA_VERSION
 from search.spec import Spec, parse_spec
+from search.spec.fields import flattened
 from search.spec.schema import Provenance
 
 RUNNING = "checkpoints/running"
 MODELS = "checkpoints/models"
 PACKAGES = ("rps-search", "torch", "torchvision", "ray", "optuna", "pyarrow")
-# What may differ between launch and resume: where and how long, never what is searched.
+# What may differ between launch and resume: where, how long and what is asked of it, never what is searched.
 CHANGEABLE = (
     "trials",
     "data.path",
@@ -33,6 +34,7 @@ CHANGEABLE = (
     "disk_budget",
     "search.concurrency",
     "train.checkpoint_every_s",
+    "claims",
 )
 
 
@@ -135,17 +137,7 @@ def change(experiment: Experiment, wanted: Spec) -> Experiment:
 
 
 def _flat(spec: Spec) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, child in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), child)
-        else:
-            flat[prefix] = value
-
-    walk("", spec.model_dump(mode="json", exclude={"provenance"}))
-    return flat
+    return flattened(spec.model_dump(mode="json", exclude={"provenance"}))
 
 
 def _provenance() -> Provenance:

@@ -163,6 +163,20 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A claim of the spec with what was found, as text."""
+
+    claim: str
+    where: str
+    accuracy: str
+    against: str
+    difference: str
+    interval: str
+    verdict: str
+    note: str
+
+
+@dataclass(frozen=True)
 class Origin:
     """How to run an experiment again."""
 
@@ -197,6 +211,7 @@ class Facts:
     frontier_note: str = ""
     empty: str = ""
     notes: list[str] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
     ratios: list[Series] = field(default_factory=list)
     ratio_note: str = ""
     gaps: Gaps | None = None

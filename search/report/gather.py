@@ -8,6 +8,7 @@ from typing import Any
 
 from search.errors import UserError
 from search.report.answers import dense_facts, headline, headline_measure, picks
+from search.report.claims import all_claims, claim_line
 from search.report.facts import Facts, Point
 from search.report.figures import (
     RATIO_NOTE,
@@ -19,11 +20,13 @@ from search.report.figures import (
     searched_importances,
 )
 from search.report.proposals import MEASURES, Proposals, proposals
-from search.report.reproduce import origin, read_spec
+from search.report.reproduce import origin
 from search.report.running import Ran, failures, none_failed, ran, times
 from search.report.text import plural, visible
 from search.results import Results, load
+from search.results.claims import candidates, judge
 from search.results.hypervolume import history
+from search.results.load import read_spec
 from search.spec import Spec
 
 FRONTIER_NOTE = (
@@ -75,6 +78,7 @@ def gather(folders: Iterable[str | os.PathLike[str]]) -> Facts:
             origin(store.folder, spec, name) for store, spec, name in zip(results.stores, specs, names, strict=True)
         ],
     )
+    facts.claims = [claim_line(line) for line in judge(all_claims(specs), candidates(results.stores))]
     if found.shown:
         _answer(facts, found, dense)
         _figures(facts, results, found, meta)

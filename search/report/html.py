@@ -19,6 +19,7 @@ from search.report.text import number, percent, size
 SCRIPTS = ("draw.js", "charts.js", "controls.js")
 SECTIONS = {
     "frontier": "Frontier",
+    "claims": "Claims",
     "ratio": "Methods",
     "budgets": "Budgets",
     "importances": "Importances",

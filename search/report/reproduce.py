@@ -8,27 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from search.errors import UserError
 from search.report.facts import Origin
 from search.report.text import visible
 from search.results import Folder
 from search.results.load import SPEC_PATH
-from search.spec import Spec, parse_spec
-
-
-def read_spec(folder: Folder) -> Spec | None:
-    """Return the resolved spec of an experiment folder, or None where it has none.
-
-    Raises:
-        UserError: If it is no spec.
-    """
-    try:
-        text = folder.read(SPEC_PATH).decode("utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder}/{SPEC_PATH}: cannot be read as text ({error})") from error
-    return parse_spec(text, where=f"{folder}/{SPEC_PATH}")
+from search.spec import Spec
 
 
 def shell_name(folder: Folder, file: str = "") -> str:

@@ -14,6 +14,7 @@ from search.errors import UserError
 from search.results.folder import Folder
 from search.results.schema import TableName
 from search.results.store import PREFIX, ResultStore, read_all
+from search.spec import Spec, parse_spec
 
 if TYPE_CHECKING:
     import duckdb
@@ -120,3 +121,18 @@ def read_meta(folder: Folder) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{folder}/{META_PATH}: a mapping of facts is expected, but this is a {type(found).__name__}")
     return found
+
+
+def read_spec(folder: Folder) -> Spec | None:
+    """Return the resolved spec of an experiment folder, or None where it has none.
+
+    Raises:
+        UserError: If it is no spec.
+    """
+    try:
+        text = folder.read(SPEC_PATH).decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder}/{SPEC_PATH}: cannot be read as text ({error})") from error
+    return parse_spec(text, where=f"{folder}/{SPEC_PATH}")

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from search.registry import METHODS, check_name
+from search.spec.claims import ClaimSpec
 from search.spec.fields import Choices, Range, SearchedNumber, SearchedValue, SpecModel, bounds
 from search.spec.inputs import DataSpec, ModelSpec
 
@@ -262,6 +263,8 @@ class Spec(SpecModel):
     objectives: ObjectiveSpec = ObjectiveSpec()
     resources: ResourceSpec = ResourceSpec()
     failures: FailureSpec = FailureSpec()
+    claims: list[ClaimSpec] = []
+    """What the study sets out to check: rps-search claims DIR judges each by test accuracy over seeds."""
     disk_budget: ByteSize | None = None
     """Most that checkpoints may occupy (2GB); null does not limit them."""
     provenance: Provenance | None = None

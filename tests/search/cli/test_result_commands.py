@@ -90,6 +90,8 @@ def test_names_steer_no_terminal(run: Run, folder: Path) -> None:
         (["query", "{folder}", "SELECT * FROM read_text('/etc/passwd')"], "file system operations are disabled"),
         (["query", "{folder}", "FROM trials", "--memory", "much"], "memory limit 'much'"),
         (["frontier", "{folder}", "--on", "train"], "write val or test"),
+        (["compare", "{folder}", "--on", "train"], "write val or test"),
+        (["claims", "{folder}"], "the spec makes no claims; add them under claims"),
         (["frontier", "{folder}", "--measure", "bytes"], "unknown measure 'bytes'"),
         (["frontier", "{folder}", "--by", "colour"], "unknown label 'colour'"),
         (["frontier", "{folder}", "--max-bytes", "few"], "write a number of bytes"),
@@ -212,3 +214,35 @@ def test_schema_documents_spec_and_tables(run: Run) -> None:
         "version": 1,
     }
     assert all(row["meaning"] for row in rows)
+
+
+def test_claims_are_judged_from_the_spec_that_lies_in_the_folder(run: Run, folder: Path) -> None:
+    claim = "{claim: sharing wins, of: {method: rps}, against: {method: snip}, each: ratio}"
+    (folder / "spec.yaml").write_text(f"claims: [{claim}]")
+    configs = [{"method": method, "ratio": 10.0, "lr": 0.5} for method in ("rps", "snip")]
+    rows = [
+        {
+            "trial_id": f"c{number}{repeat}",
+            "experiment": "me",
+            "number": 90 + number,
+            "repeat": repeat,
+            "status": "finished",
+            "accuracy": 0.9 - number / 2 + repeat / 100,
+            "accuracy_val": 0.5,
+            "config_json": json.dumps(config),
+        }
+        for number, config in enumerate(configs)
+        for repeat in range(2)
+    ]
+    ResultStore(Folder(folder)).append("trials", rows)
+    assert "verdict\nsharing wins  10 " in run("claims", folder)[1]
+    (line,) = json.loads(run("claims", folder, "--format", "json")[1])
+    assert (line["difference"], line["verdict"], line["seeds"]) == (pytest.approx(0.5), "holds", 2)
+
+
+def test_one_search_is_compared_with_itself(run: Run, folder: Path) -> None:
+    store = ResultStore(Folder(folder))
+    assert len({row["experiment"] for row in store.read("trials").to_pylist()}) > 1
+    (row,) = json.loads(run("compare", folder, "--format", "json")[1])
+    assert (row["searches"], row["trials"]) == (1, 6)
+    assert 0 < row["hypervolume"] < 1

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from search.errors import UserError
-from search.report.reproduce import origin, read_spec, shell_name
+from search.report.reproduce import origin, shell_name
 from search.results import Folder
+from search.results.load import read_spec
 from tests.search.report.demo import SPEC
 
 

@@ -1,0 +1,36 @@
+"""``claims``: what a study set out to check, judged by its results."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from search.cli.output import Format, FormatOption, OutOption, format_table, write
+from search.errors import UserError
+
+
+def claims(
+    folders: Annotated[list[str], typer.Argument(metavar="DIR ...", help="Experiment folders.")],
+    form: FormatOption = None,
+    out: OutOption = None,
+) -> None:
+    """Judge the claims that the specs make: the figure, its 95 % interval over seeds, and holds / does not hold.
+
+    Of each side the proposal that is best on validation stands for it; test accuracies are compared. Write claims into
+    a spec, also of an experiment that is over: rps-search resume DIR --set "claims=[...]".
+    """
+    from search.report.claims import all_claims
+    from search.results.claims import candidates, judge, table
+    from search.results.load import load, read_spec
+
+    results = load(*folders)
+    wanted = all_claims(read_spec(store.folder) for store in results.stores)
+    if not wanted:
+        raise UserError(f"{folders[0]}: the spec makes no claims; add them under claims (rps-search schema says how)")
+    found = table(judge(wanted, candidates(results.stores)))
+    if out is not None or form not in {None, Format.TABLE}:
+        write(found.to_reader(), form, out)
+        return
+    empty = [name for name in found.column_names if found[name].null_count == len(found)]
+    print(format_table(found.drop_columns(empty)), end="")
