@@ -83,7 +83,7 @@ def _run(experiment: Experiment, cluster: str) -> Results:
     except ClusterError as error:
         raise UserError(str(error)) from error
     outcome = run_search(experiment, profile)
-    if outcome.interrupted or outcome.stop_reason:
+    if outcome.interrupted or (outcome.stop_reason and not outcome.exhausted):
         raise InterruptedSearchError(
             f"{outcome.progress.ended} of {outcome.progress.total} trials have ended; "
             f"{outcome.stop_reason or 'interrupted'}; go on with search.resume({experiment.folder.uri!r})"

@@ -158,7 +158,9 @@ def _report(experiment: Experiment, outcome: Outcome) -> None:
         print("where the time went: " + ", ".join(f"{name} {share:.0%}" for name, share in outcome.shares.items()))
     _report_constraints(experiment)
     print(f"results: {experiment.folder}")
-    if outcome.stop_reason:
+    if outcome.exhausted:
+        print(f"the search is over: {printable(str(outcome.stop_reason))}")
+    elif outcome.stop_reason:
         print(
             f"rps-search: stopped: {printable(outcome.stop_reason)}; go on with: {resume_line(experiment)}",
             file=sys.stderr,

@@ -97,6 +97,7 @@ class Ledger:
         self.handed_out = 0
         self.recorded = 0
         self.stop_reason: str | None = None
+        self.exhausted = False
         self._last_error: tuple[str, int] = ("", 0)
         self._recall(list(journal), {row["trial_id"]: row for row in finished})
 
@@ -168,7 +169,7 @@ class Ledger:
         try:
             number, suggestion = self._proposer.ask()
         except ExhaustedError as error:
-            self.stop_reason = str(error)
+            self.stop_reason, self.exhausted = str(error), True
             return
         self._proposals[number] = _Proposal(self._spec.repeats)
         for repeat in range(self._spec.repeats):

@@ -30,6 +30,7 @@ class Outcome:
         progress: The last state of the search.
         interrupted: Whether a person or a signal stopped it.
         stop_reason: Why the search stopped by itself before all trials had ended, if it did.
+        exhausted: Whether that was because every configuration of the space was tried: there is nothing to go on with.
         wall_seconds: Time this run of the driver took.
         shares: Where the time of the places for trials went, as shares of their wall time together.
     """
@@ -37,6 +38,7 @@ class Outcome:
     progress: Progress
     interrupted: bool = False
     stop_reason: str | None = None
+    exhausted: bool = False
     wall_seconds: float = 0.0
     shares: dict[str, float] = field(default_factory=dict)
 
@@ -108,6 +110,7 @@ def run_search(
         progress,
         interrupted=not ledger.complete and ledger.stop_reason is None,
         stop_reason=ledger.stop_reason,
+        exhausted=ledger.exhausted and ledger.recorded >= ledger.handed_out,
         wall_seconds=wall,
         shares=_shares(progress, spec.search.pack, starting, wall),
     )

@@ -115,6 +115,7 @@ def test_a_space_that_is_used_up_stops_the_search(make_spec, make_proposer, end_
     ledger = Ledger(spec, make_proposer(spec))
     assert len(drain(ledger, end_of)) == 3
     assert "3 configurations of the space were proposed" in ledger.stop_reason
+    assert ledger.exhausted
 
 
 def test_a_failed_repeat_does_not_drag_the_mean_down(make_spec, make_proposer, end_of):
