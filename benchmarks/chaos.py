@@ -1,5 +1,7 @@
 """A search of many short trials while a cluster breaks around it: what is lost, what is done twice, what it costs.
 
+Run it from the root as ``python -m benchmarks.chaos``: as a script, its folder would hide the package ``baselines``.
+
 ``--scope cluster`` kills worker processes and machines, cuts one off, drains one, lets others join; ``--scope driver``
 kills the driver itself and launches it again. The undisturbed run comes first, on the same cluster.
 """
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 COUNTS = "RPS_CHAOS_COUNTS"
 RAYS_OWN = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnv")
 # A driver that is killed has had about the time that it needs to start and run some trials.
@@ -60,7 +62,7 @@ def spec_text(trials: int, epochs: int) -> str:
         {
             "name": "chaos",
             "trials": trials,
-            "model": {"name": "chaos:counted_mlp"},
+            "model": {"name": "benchmarks.chaos:counted_mlp"},
             "train": {"epochs": epochs, "batch_size": 64, "schedule": "constant", "checkpoint_every_s": 0},
             "space": {"methods": ["rand", "mag"], "budgets": "global"},
             "search": {"sampler": "random"},
@@ -174,7 +176,7 @@ def start_driver(address: str, folder: Path, spec: Path) -> subprocess.Popen:
     profile = folder.parent / "profile.yaml"
     profile.write_text(json.dumps({"kind": "existing", "address": address}))
     command = [sys.executable, "-m", "search.cli.app", "launch", str(spec), "--storage", str(folder)]
-    return subprocess.Popen([*command, "--cluster", str(profile)], cwd=HERE.parent, stdout=subprocess.DEVNULL)
+    return subprocess.Popen([*command, "--cluster", str(profile)], cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def break_cluster(
@@ -241,14 +243,16 @@ def measure(scope: str, trials: int, epochs: int, faults: int, seed: int, machin
         counts = root / "counts"
         counts.mkdir()
         os.environ[COUNTS] = str(counts)
-        os.environ["PYTHONPATH"] = f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         spec = root / "spec.yaml"
         spec.write_text(spec_text(trials, epochs))
         rig = Rig(machines)
         try:
             began = time.monotonic()
-            start_driver(rig.address, root / "calm", spec).wait()
+            code = start_driver(rig.address, root / "calm", spec).wait()
+            if code != 0:
+                raise SystemExit(f"the undisturbed search ended with exit code {code}: nothing to compare with")
             calm_s = time.monotonic() - began
             calm = batches(counts)
             began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import uuid
@@ -14,9 +15,15 @@ from pyarrow import fs
 from clusters.errors import ClusterError, one_line
 from clusters.session import Node, Session
 
+logger = logging.getLogger(__name__)
+
 TIMEOUT_S = 60.0
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _CREDENTIALS = re.compile(r"://[^/@]*@")
+
+
+class NodeGoneError(Exception):
+    """A node died, or takes no work any more, before it could say how the storage looks from there."""
 
 
 def check_storage(uri: str, session: Session) -> None:
@@ -34,10 +41,8 @@ def check_storage(uri: str, session: Session) -> None:
     if problem:
         raise ClusterError(f"the storage {shown(uri)} does not work from this machine: {problem}")
     try:
-        for node in one_of_each(session.nodes()):
-            problem = _probe_on(node, uri, marker)
-            if problem and node in session.nodes():  # A node that vanished meanwhile is no reason to give up.
-                raise ClusterError(f"the storage {shown(uri)} does not work from node {node.address}: {problem}")
+        for nodes in kinds(session.nodes()):
+            _check_kind(nodes, uri, marker, session)
     finally:
         within(TIMEOUT_S, lambda: _remove(uri, marker))
 
@@ -94,10 +99,12 @@ def within(seconds: float, action: Callable[[], str | None]) -> str | None:
     return answer[0] if answer else f"it does not answer within {seconds:g} s; check its address and the network"
 
 
-def one_of_each(nodes: Iterable[Node]) -> list[Node]:
-    """Return one node of each kind: nodes that offer the same are taken for alike."""
-    kinds = {tuple(sorted(node.resources.items())): node for node in nodes}
-    return list(kinds.values())
+def kinds(nodes: Iterable[Node]) -> list[list[Node]]:
+    """Return the nodes of each kind: those that offer the same are taken for alike."""
+    found: dict[tuple[tuple[str, float], ...], list[Node]] = {}
+    for node in nodes:
+        found.setdefault(tuple(sorted(node.resources.items())), []).append(node)
+    return list(found.values())
 
 
 def shown(uri: str) -> str:
@@ -105,8 +112,23 @@ def shown(uri: str) -> str:
     return _CREDENTIALS.sub("://", uri)
 
 
+def _check_kind(nodes: list[Node], uri: str, marker: str, session: Session) -> None:
+    """Ask one node; the next one if it goes away meanwhile. What no longer runs is no fault of the storage."""
+    for node in nodes:
+        try:
+            problem = _probe_on(node, uri, marker)
+        except NodeGoneError as error:
+            logger.warning("node %s went away while it tried the storage: %s", node.address, error)
+            continue
+        if problem and node in session.nodes():
+            raise ClusterError(f"the storage {shown(uri)} does not work from node {node.address}: {problem}")
+        if problem is None:
+            return
+
+
 def _probe_on(node: Node, uri: str, marker: str) -> str | None:
     import ray
+    from ray.exceptions import LocalRayletDiedError, NodeDiedError, TaskUnschedulableError, WorkerCrashedError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     def work() -> str | None:
@@ -116,6 +138,9 @@ def _probe_on(node: Node, uri: str, marker: str) -> str | None:
     remote = ray.remote(num_cpus=0, max_retries=0)(work).options(scheduling_strategy=there)
     try:
         return ray.get(remote.remote(), timeout=2 * TIMEOUT_S)
+    except (NodeDiedError, TaskUnschedulableError, LocalRayletDiedError, WorkerCrashedError) as error:
+        # Ray's list may name it as alive for some more seconds, for a spot machine until its notice ends.
+        raise NodeGoneError(one_line(error)) from error
     except Exception as error:
         return f"the node cannot run the check: {one_line(error)}"
 

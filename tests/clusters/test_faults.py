@@ -3,7 +3,6 @@
 Whatever breaks, each trial has exactly one row, and none fails that has retries left.
 """
 
-import importlib.util
 import json
 import os
 import random
@@ -13,21 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import chaos
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
 TRIALS = 6
 EPOCHS = 60
-
-
-def load_chaos():
-    spec = importlib.util.spec_from_file_location("chaos", BENCHMARKS / "chaos.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-chaos = load_chaos()
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +27,7 @@ def counts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("counts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(chaos.COUNTS, str(folder))
-        patch.setenv("PYTHONPATH", f"{BENCHMARKS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         yield folder
 

@@ -6,7 +6,7 @@ import pytest
 from clusters import ClusterError
 from clusters import storage as storage_module
 from clusters.session import Node
-from clusters.storage import check_storage, one_of_each, probe, shown, within
+from clusters.storage import NodeGoneError, check_storage, kinds, probe, shown, within
 
 
 def s3_error(code, status):
@@ -87,7 +87,7 @@ def test_credentials_in_a_uri_are_never_shown():
 
 def test_nodes_that_offer_the_same_are_one_kind():
     nodes = [Node("a", "h1", {"CPU": 2.0}), Node("b", "h2", {"CPU": 2.0}), Node("c", "h3", {"CPU": 2.0, "GPU": 1.0})]
-    assert len(one_of_each(nodes)) == 2
+    assert [[node.node_id for node in kind] for kind in kinds(nodes)] == [["a", "b"], ["c"]]
 
 
 class TwoNodes:
@@ -105,6 +105,30 @@ def test_the_node_from_which_it_fails_is_named(tmp_path, monkeypatch):
     assert list((tmp_path / "shared").iterdir()) == [], "the marker is gone even so"
 
 
+@pytest.mark.parametrize("answer", [None, "writing fails: the disk is full"])
+def test_a_node_that_goes_away_meanwhile_says_nothing_of_the_storage(tmp_path, monkeypatch, answer):
+    """Another one of its kind is asked; Ray's list still names the one that takes no work any more."""
+    asked = []
+
+    def on(node, uri, marker):
+        asked.append(node.node_id)
+        if node.node_id == "a":
+            raise NodeGoneError("drained")
+        return answer
+
+    class Alike:
+        def nodes(self):
+            return [Node(name, f"10.0.0.{number}", {"CPU": 2.0}) for number, name in enumerate("abc")]
+
+    monkeypatch.setattr(storage_module, "_probe_on", on)
+    if answer is None:
+        check_storage(f"{tmp_path}/shared", Alike())
+    else:
+        with pytest.raises(ClusterError, match=r"from node 10\.0\.0\.1: writing fails"):
+            check_storage(f"{tmp_path}/shared", Alike())
+    assert asked == ["a", "b"]
+
+
 @pytest.mark.ray
 def test_every_kind_of_node_is_tried_for_real(tmp_path):
     import ray
@@ -119,7 +143,7 @@ def test_every_kind_of_node_is_tried_for_real(tmp_path):
         ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
         with session(load_profile("existing")) as here:
             check_storage(str(tmp_path / "shared"), here)
-            assert len(one_of_each(here.nodes())) == 2
+            assert len(kinds(here.nodes())) == 2
         assert ray.is_initialized()
         assert list((tmp_path / "shared").iterdir()) == []
     finally:
