@@ -1,7 +1,8 @@
 """From trials to points of the accuracy-memory picture: seeds are averaged first, with their uncertainty.
 
 A point is one proposal: what one search proposed once and trained with one or more seeds. Its accuracies are means over
-seeds, with Student's 95 % interval, mean +- t(0.975, s - 1) * std / sqrt(s) for s seeds; one seed has no interval.
+seeds, with Student's 95 % interval, mean +- t(0.975, s - 1) * std / sqrt(s) for s seeds, as far as it lies in [0, 1];
+one seed has no interval.
 Two folders hold two searches, whatever their experiments are called: proposal 3 of one is not proposal 3 of the other.
 """
 
@@ -136,8 +137,9 @@ def _interval(name: str, values: np.ndarray, group: np.ndarray, seeds: np.ndarra
     half = stdtrit(freedom, 0.5 + CONFIDENCE / 2) * np.sqrt(square / freedom / seeds)
     return {
         name: pa.array(mean),
-        f"{name}_low": pa.array(mean - half, mask=~several),
-        f"{name}_high": pa.array(mean + half, mask=~several),
+        # An accuracy lies in [0, 1], whatever Student's distribution makes of two seeds that differ.
+        f"{name}_low": pa.array(np.maximum(mean - half, 0.0), mask=~several),
+        f"{name}_high": pa.array(np.minimum(mean + half, 1.0), mask=~several),
     }
 
 

@@ -120,3 +120,9 @@ def test_far_apart_numbers_are_grouped_as_well(trial) -> None:
         {"number": 5, "seeds": 1},
         {"number": 2**40, "seeds": 2},
     ]
+
+
+def test_no_interval_leaves_what_an_accuracy_can_be(trial):
+    rows = [trial(0, number=1, accuracy=0.1), trial(1, number=1, repeat=1, accuracy=0.9)]
+    (point,) = points(rows_to_table("trials", rows)).to_pylist()
+    assert (point["accuracy_low"], point["accuracy"], point["accuracy_high"]) == (0, 0.5, 1)
