@@ -10,8 +10,8 @@ from pydantic import Field
 from search.spec.fields import Scalar, SpecModel
 from search.spec.schema import DataSpec, ModelSpec, TrainSpec
 
-# Where the data lies and how often a checkpoint is written do not change what a trial computes.
-NOT_IDENTITY = {"data": {"path"}, "train": {"checkpoint_every_s"}}
+# Where the data lies, how often a checkpoint is written and whether code is compiled: nothing of this changes a result.
+NOT_IDENTITY = {"data": {"path"}, "train": {"checkpoint_every_s", "compile"}}
 ID_DIGITS = 12
 
 

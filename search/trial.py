@@ -20,6 +20,7 @@ from search.data.images import ImageData
 from search.methods import Workbench, compress
 from search.models import build_model
 from search.training import checkpoint, masked, measure
+from search.training.earning import compile_if_it_pays
 from search.training.engine import choose_engine
 from search.training.trainer import EpochReport, Trainer, under, within
 
@@ -89,9 +90,12 @@ class Trial:
             "images": 0,
             "epochs_run": 0,
             "attempts": 1,
+            "compiled": config.train.compile is True,
         }
         if saved is not None:
             self._restore(saved)
+        if self._facts["compiled"]:
+            self._facts["compiled"] = self.trainer.compile()
         self._facts["setup_seconds"] += time.perf_counter() - began
 
     @property
@@ -115,7 +119,17 @@ class Trial:
             DivergedError: If the loss is no longer finite.
         """
         self.begin_epoch()
-        return self.end_epoch(self.trainer.run_epoch())
+        report = self.end_epoch(self.trainer.run_epoch())
+        if self.config.train.compile == "auto" and self.epochs_run == 1:
+            self._consider_compiling(report)
+        return report
+
+    def _consider_compiling(self, report: EpochReport) -> None:
+        """Go on compiled if that pays. Decided once: a resumed trial does as it did before it was interrupted."""
+        began = time.perf_counter()
+        epochs_left = self.compressed.rounds * self.config.train.epochs - 1
+        self._facts["compiled"] = compile_if_it_pays(self.trainer, report.train_seconds * epochs_left)
+        self._facts["setup_seconds"] += time.perf_counter() - began
 
     def begin_epoch(self) -> None:
         """Make ready for an epoch: where a round is over, go on to the next."""
@@ -165,7 +179,7 @@ class Trial:
         facts = self._facts
         return describe_config(self.config) | {
             "host": socket.gethostname(),
-            "device": self.engine.describe(),
+            "device": self.engine.describe() + (" compiled" if self._facts["compiled"] else ""),
             "epochs_run": self.epochs_run,
             "accuracy_val": self.history[-1].accuracy_val if self.history else None,
             "virtual_size": self.compressed.virtual_size,
@@ -203,7 +217,7 @@ class Trial:
         self.compressed.restore(within("method.", tensors))
         self.round = facts["round"]
         self.trainer.restore(tensors, self.round, facts["epoch"])
-        self._facts |= {name: facts[name] for name in self._facts}
+        self._facts |= {name: facts.get(name, default) for name, default in self._facts.items()}
         self._facts["attempts"] += 1
         self.history = [EpochReport(**report) for report in facts["history"]]
         if "best" in facts:

@@ -34,6 +34,7 @@ CHANGEABLE = (
     "disk_budget",
     "search.concurrency",
     "train.checkpoint_every_s",
+    "train.compile",
     "claims",
 )
 

@@ -48,8 +48,9 @@ class TrainSpec(SpecModel):
     """Largest norm of the gradient; null does not clip."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of forward and backward; auto is bfloat16 where the device computes in it."""
-    compile: bool = False
-    """Run the network through torch.compile; pays for long trials only."""
+    compile: bool | Literal["auto"] = "auto"
+    """Run the network through torch.compile, on a GPU as CUDA graphs; auto does where the rest of the trial, after its
+    first epoch, is long enough to earn the time (a pack is then not compiled)."""
     epoch_choice: Literal["last", "best_val"] = "last"
     """Which epoch's weights a trial is judged by: the last, or the best on validation. Never on test."""
     checkpoint_every_s: NonNegativeFloat = 15.0

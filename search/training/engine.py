@@ -37,6 +37,11 @@ class Engine:
         """Move a model to the device and the layout, in place, and return it."""
         return model.to(self.device).to(memory_format=self.memory_format)
 
+    def synchronize(self) -> None:
+        """Wait until the device has done what was asked of it, as a clock must."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def describe(self) -> str:
         """Return the device's name as the results tables store it."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"

@@ -8,8 +8,6 @@ scheme of HFTA, arXiv:2102.02344). Backward returns through the stack to what ea
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -17,24 +15,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
-from baselines.masks import masks_of, unmask_
-from rps_core import to_dense
-from rps_core.sharing import close_arrays, find_sharing, open_arrays
+from baselines.masks import masks_of
 from search.data.batches import packed_batches, steps_per_epoch
 from search.training.fused_sgd import FusedSGD
+from search.training.plain import plain_copy, read_weights
 from search.training.trainer import Trainer
-
-
-def plain_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of a model without its compression: the structure that it shares with others."""
-    return to_dense(model) if find_sharing(model) else unmask_(copy.deepcopy(model))
-
-
-def structure(model: nn.Module) -> str:
-    """Return a text that is equal for models that can train as one program."""
-    plain = plain_copy(model)
-    shapes = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in plain.state_dict().items()]
-    return hashlib.sha256(f"{plain} {shapes}".encode()).hexdigest()
 
 
 class Program:
@@ -161,20 +146,3 @@ class Fusion:
             held = dict(trainer.model.named_buffers())
             for name, stacked in self._buffers.items():
                 held[name].copy_(stacked[number])
-
-
-def read_weights(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return the weights that a model stands for, by name: shared ones recovered, masked ones without their mask."""
-    found: dict[str, Tensor] = dict(model.named_parameters())
-    sharing = find_sharing(model)
-    if sharing is not None:
-        root = sharing[0]
-        open_arrays(root, ())
-        try:
-            for name in names:
-                if name not in found:
-                    path, _, attribute = name.rpartition(".")
-                    found[name] = getattr(model.get_submodule(path), attribute)
-        finally:
-            close_arrays(root, (), None)
-    return found

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from search.training.engine import out_of_memory
-from search.training.fusion import Fusion, Program, structure
+from search.training.fusion import Fusion, Program
+from search.training.plain import structure
 from search.training.trainer import EpochReport, Trainer
+from search.training.undo import Undo
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ class Pack:
             return [_attempt(trainer.run_epoch) for trainer in chunk]
         fusion = self._fused(kind, chunk)
         began = time.perf_counter()
-        before = _State(chunk)
+        before = Undo(chunk)
         try:
             ends = fusion.train_epoch()
         except Exception:
@@ -116,7 +118,7 @@ class Pack:
             if fusion.trainers == chunk:
                 return fusion
         if kind not in self._programs:
-            self._programs[kind] = Program(chunk[0].model, compiled=chunk[0].train.compile)
+            self._programs[kind] = Program(chunk[0].model, compiled=chunk[0].train.compile is True)
         self._fusions.append(Fusion(chunk, self._programs[kind]))
         return self._fusions[-1]
 
@@ -125,7 +127,7 @@ class Pack:
             return self._fuse
         place = (kind, len(chunk))
         if place not in self._faster:
-            before = _State(chunk)
+            before = Undo(chunk)
             try:
                 self._faster[place] = _time(self._fused(kind, chunk), chunk)
             finally:
@@ -159,32 +161,6 @@ def _time(fusion: Fusion, chunk: Sequence[Trainer]) -> bool:
         "fused" if ratio > 1 else "they take turns",
     )
     return ratio > 1
-
-
-class _State:
-    """What an epoch changes in some trainers, as it was."""
-
-    def __init__(self, trainers: Sequence[Trainer]) -> None:
-        self._momentum = [
-            (trainer.optimizer, parameter, trainer.optimizer.state.get(parameter, {}).get("momentum_buffer"))
-            for trainer in trainers
-            for parameter in trainer.parameters
-        ]
-        tensors = [
-            *(tensor for trainer in trainers for tensor in trainer.model.parameters()),
-            *(tensor for trainer in trainers for tensor in trainer.model.buffers()),
-            *(buffer for _, _, buffer in self._momentum if buffer is not None),
-        ]
-        self._copies = [(tensor, tensor.detach().clone()) for tensor in tensors]
-
-    @torch.no_grad()
-    def put_back(self) -> None:
-        for tensor, copy in self._copies:
-            tensor.copy_(copy)
-        for optimizer, parameter, buffer in self._momentum:
-            parameter.grad = None
-            if buffer is None:
-                optimizer.state.pop(parameter, None)
 
 
 def _attempt(action: Callable[[], EpochReport]) -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,12 +17,21 @@ from torch.nn import functional
 from search.data.batches import DeviceSplit, check_batch_size, eval_batches, steps_per_epoch, train_batches
 from search.data.images import ImageData
 from search.spec.schema import TrainSpec
+from search.training.compiled import compiled_forward
 from search.training.engine import Engine
 from search.training.masked import masks_in, pack, unpack, unpack_values
+from search.training.plain import is_compressed, plain_copy
 from search.training.schedule import lr_factor
+from search.training.undo import Undo
+
+logger = logging.getLogger(__name__)
 
 # Large enough to keep a device busy, small enough that activations of 32x32 images stay in tens of megabytes.
 EVAL_BATCH_SIZE = 500
+# Whether to record CUDA graphs: what is tried on a device, in this order.
+GRAPHS = {"cpu": (False,), "cuda": (True, False)}
+# They are recorded at the second call, and run from the third on.
+REHEARSALS = 3
 
 
 class DivergedError(Exception):
@@ -89,7 +100,7 @@ class Trainer:
         self._seed = self.round_seed = seed
         check_batch_size(train.batch_size, len(data.train))
         self.split: DeviceSplit = beside.split if beside else DeviceSplit.of(data.train, engine.device)
-        self._val: DeviceSplit = beside._val if beside else DeviceSplit.of(data.val, engine.device)
+        self.val: DeviceSplit = beside.val if beside else DeviceSplit.of(data.val, engine.device)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.parameters,
@@ -99,10 +110,7 @@ class Trainer:
             weight_decay=weight_decay,
             fused=True,
         )
-        # A graph for each size of batch: one for all sizes would round otherwise, once a smaller last batch was seen.
-        self._forward: Callable[[torch.Tensor], torch.Tensor] = (
-            torch.compile(model, dynamic=False) if train.compile else model
-        )
+        self.compiled: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def run_epoch(self) -> EpochReport:
         """Train one epoch and evaluate on the validation part.
@@ -111,11 +119,16 @@ class Trainer:
             DivergedError: If the loss is no longer finite.
         """
         started = time.perf_counter()
-        seed_of_epoch = self.round_seed * 1_000_003 + self.epoch
-        with torch.random.fork_rng(devices=[self.engine.device] if self.engine.device.type == "cuda" else []):
-            torch.manual_seed(seed_of_epoch)
+        with self.seeded():
             loss, lr = self._train_epoch()
         return self.end_epoch(loss, lr, time.perf_counter() - started)
+
+    @contextlib.contextmanager
+    def seeded(self) -> Iterator[None]:
+        """Let what draws from torch's own random state (dropout) depend on the round and the epoch alone."""
+        with torch.random.fork_rng(devices=[self.engine.device] if self.engine.device.type == "cuda" else []):
+            torch.manual_seed(self.round_seed * 1_000_003 + self.epoch)
+            yield
 
     def end_epoch(self, loss: float, lr: float, train_seconds: float) -> EpochReport:
         """Judge the model on the validation part after an epoch of training.
@@ -132,7 +145,7 @@ class Trainer:
         self.epoch += 1
         if not math.isfinite(loss):
             raise DivergedError(f"the loss became {loss} in epoch {self.epoch} at lr {lr:.4g}")
-        accuracy, _ = self.evaluate(self._val)
+        accuracy, _ = self.evaluate(self.val)
         ended = time.perf_counter()
         return EpochReport(
             self.epoch,
@@ -152,7 +165,7 @@ class Trainer:
         images = 0
         steps = steps_per_epoch(len(self.split), self.train.batch_size)
         lr = self._lr
-        for step, (inputs, labels) in enumerate(self._batches()):
+        for step, (inputs, labels) in enumerate(self.batches()):
             lr = self.lr_at(step / steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
@@ -166,7 +179,8 @@ class Trainer:
         """Return the learning rate where a share ``done`` of the current epoch is over."""
         return self._lr * lr_factor(self.train, self.epoch + done)
 
-    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the batches of the current epoch."""
         return train_batches(
             self.split,
             batch_size=self.train.batch_size,
@@ -180,19 +194,52 @@ class Trainer:
 
     def backward(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Compute the loss of a batch and leave its gradient, clipped, with the parameters."""
-        with self.engine.forward_context():
-            logits = self._forward(inputs)
-            loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.train.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
+        # The smaller last batch of an epoch is not worth a graph of its own.
+        whole = self.compiled is not None and len(labels) == self.train.batch_size
+        forward = self.compiled if whole and self.compiled is not None else self.model
+        with self.engine.forward_context():
+            loss = functional.cross_entropy(forward(inputs).float(), labels, label_smoothing=self.train.label_smoothing)
         loss.backward()
         if self.train.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.train.grad_clip)
         return loss.detach()
 
+    def compile(self) -> bool:
+        """Train with torch.compile from here on, on a GPU as a CUDA graph; return False where that does not work.
+
+        A step is rehearsed, so that what cannot be compiled or recorded is found before anything is trained with it.
+        """
+        batch, before = self.example_batch(), Undo([self])
+        for graphs in GRAPHS[self.engine.device.type]:
+            try:
+                self.compiled = compiled_forward(self.model, graphs=graphs)
+                for _ in range(REHEARSALS if graphs else 1):
+                    self.rehearse(*batch)
+                return True
+            except Exception as error:
+                self.compiled = None
+                way = "a CUDA graph" if graphs else "compiled code"
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                logger.warning("the model cannot train as %s, so it goes on without: %s", way, reason)
+            finally:
+                before.put_back()
+        return False
+
+    def example_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the first batch of the current epoch."""
+        return next(self.batches())
+
+    def rehearse(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        """Run forward and backward of a batch; random numbers that they draw are missed by nobody."""
+        self.model.train()
+        with self.seeded():
+            self.backward(inputs, labels)
+
     def evaluate(self, split: DeviceSplit) -> tuple[float, float]:
         """Judge the model on a split. See :func:`evaluate`."""
         self.model.eval()
-        return evaluate(self._forward, split, self.data, self.engine)
+        return evaluate(self.model, split, self.data, self.engine)
 
     def begin_round(self, number: int, epoch: int) -> None:
         """Start anew, with the weights the model has now and no momentum.
@@ -249,17 +296,18 @@ def within(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
 
 
 @torch.inference_mode()
-def evaluate(
-    forward: Callable[[torch.Tensor], torch.Tensor], split: DeviceSplit, data: ImageData, engine: Engine
-) -> tuple[float, float]:
+def evaluate(model: nn.Module, split: DeviceSplit, data: ImageData, engine: Engine) -> tuple[float, float]:
     """Return the share of a split's images that a model classifies rightly, and its mean cross-entropy in nats.
 
     Args:
-        forward: The model, in evaluation mode and placed by ``engine``.
+        model: The model, in evaluation mode and placed by ``engine``.
         split: The images.
         data: The data set, for its normalisation.
         engine: Device and precision.
     """
+    if len(split) > EVAL_BATCH_SIZE and is_compressed(model):
+        # Its weights are computed once, not at every batch.
+        model = engine.place(plain_copy(model))
     right = torch.zeros((), dtype=torch.int64, device=engine.device)
     loss = torch.zeros((), dtype=torch.float64, device=engine.device)
     batches = eval_batches(
@@ -267,7 +315,7 @@ def evaluate(
     )
     for inputs, labels in batches:
         with engine.forward_context():
-            logits = forward(inputs).float()
+            logits = model(inputs).float()
         right += (logits.argmax(dim=1) == labels).sum()
         loss += functional.cross_entropy(logits, labels, reduction="sum")
     return right.item() / len(split), loss.item() / len(split)
