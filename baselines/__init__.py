@@ -2,7 +2,7 @@
 
 from baselines.channels import ChannelConfig, prune_channels_
 from baselines.cost import Cost, measure_cost
-from baselines.files import load_sparse, save_sparse
+from baselines.files import load_sparse, read_note, save_sparse
 from baselines.lottery import LotteryConfig, LotteryState, Ticket, TrainFn, count_rounds, lottery_ticket_
 from baselines.masks import apply_masks_, masks_of, unmask_
 from baselines.pruning import PruneConfig, prune_, score
@@ -26,6 +26,7 @@ __all__ = [
     "measure_cost",
     "prune_",
     "prune_channels_",
+    "read_note",
     "save_sparse",
     "score",
     "small_model",

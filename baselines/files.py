@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +17,54 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from baselines.layers import prunable_weights
+from baselines.layout import (
+    FORMAT,
+    METADATA_KEY,
+    Positions,
+    bitmask_bytes,
+    described,
+    description,
+    fingerprint,
+    positions_for,
+    pruned_in,
+    unpruned,
+)
 from baselines.masks import apply_masks_, masks_of
-from baselines.summary import position_bytes, stored_buffers
 
 Array = NDArray[Any]
 
-# The format, one safetensors file:
-#   values   F32  the kept weights, layer after layer, then all other real-valued parameters and buffers
-#   bitmask  U8   one bit a prunable weight, first weight in the highest bit   } the cheaper one;
-#   indices  U32  or the positions of the kept weights, ascending              } none where all are kept
-#   state    U8   integer and boolean buffers, as their bytes
-# with the metadata
-#   layout   digest of the names, shapes and types of all of these in the model
-#   layers   JSON list of the pruned parameters, only if it is not all that are prunable
-# Tensors are pooled because a header entry for each would outweigh the values of a small model at a high ratio.
+# The format, one safetensors file with one tensor of bytes, whose parts are
+#   values     F32  the kept weights, layer after layer, then all other real-valued parameters and buffers
+#   positions       one bit a prunable weight, first weight in the highest bit  } as the tensor's name says:
+#              U32  or the positions of the kept weights, ascending             } "bitmask", "indices" or "dense"
+#   state           integer and boolean buffers, as their bytes
+# and one entry of metadata, baselines.layout.description. One tensor, because a header entry for each would outweigh
+# the values of a small model at a high ratio. Format 1 had a tensor for each part; it is still read.
 
 
-def save_sparse(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Save a pruned (or plain) model as a safetensors file of `SparseSummary.stored_bytes` and a header of some 300.
+def save_sparse(model: nn.Module, path: str | os.PathLike[str], *, note: Mapping[str, str] | None = None) -> None:
+    """Save a pruned (or plain) model as a safetensors file of exactly `SparseSummary.stored_bytes`.
 
     Values are saved in float32, whatever the model computes in. The file appears whole or not at all.
 
     Args:
         model: A model pruned by `prune_`, or any other.
         path: File to write; an existing one is replaced.
+        note: Further facts that the file carries, without spaces; `read_note` returns them.
     """
     masks = masks_of(model)
     parameters = dict(model.named_parameters())
     kept = [_array(parameters[name].detach()[mask.bool()]) for name, mask in masks.items()]
-    real, other = _unpruned(model, masks)
-    tensors = {"values": _joined([*kept, *(_array(t) for t in real.values())], np.float32)}
-    tensors |= _positions(_joined([_array(mask.bool()).ravel() for mask in masks.values()], np.bool_))
-    if other:
-        tensors["state"] = _joined([np.frombuffer(_array(t).tobytes(), np.uint8) for t in other.values()], np.uint8)
-    metadata = {"layout": _layout(model, masks)}
-    if list(masks) != list(prunable_weights(model)):
-        metadata["layers"] = json.dumps(list(masks), separators=(",", ":"))
+    real, other = unpruned(model, masks)
+    values = _joined([*kept, *(_array(t) for t in real.values())], np.float32)
+    mask = _joined([_array(mask.bool()) for mask in masks.values()], np.bool_)
+    kind = positions_for(mask.size, int(mask.sum()))
+    parts = [values, _positions(kind, mask), *(_array(t) for t in other.values())]
+    payload = _joined([np.frombuffer(part.tobytes(), np.uint8) for part in parts], np.uint8)
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata=metadata)
+        save_file({kind: payload}, partial, metadata={METADATA_KEY: description(model, masks, note or {})})
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
@@ -77,84 +85,134 @@ def load_sparse(path: str | os.PathLike[str], fresh_model: nn.Module) -> nn.Modu
         ValueError: If it is no sparse model file, is damaged, or is of another architecture. The model is then as it
             was.
     """
-    tensors, metadata = _read(path)
-    names = _pruned_names(path, metadata, fresh_model)
-    if metadata.get("layout") != _layout(fresh_model, names):
+    tensors, facts = _read(path)
+    names = _pruned_names(path, facts, fresh_model)
+    if facts.fingerprint != fingerprint(fresh_model, names):
         raise ValueError(
             f"{path} holds another architecture than {type(fresh_model).__name__}: build the model it was saved from"
         )
     parameters = dict(fresh_model.named_parameters())
-    real, other = _unpruned(fresh_model, names)
-    mask = _mask(path, tensors, sum(parameters[name].numel() for name in names))
+    real, other = unpruned(fresh_model, names)
+    size = sum(parameters[name].numel() for name in names)
+    plain, state_bytes = (
+        sum(t.numel() for t in real.values()),
+        sum(t.numel() * t.element_size() for t in other.values()),
+    )
+    if facts.version == FORMAT:
+        tensors = _taken_apart(path, tensors, size, plain, state_bytes)
+    mask = _mask(path, tensors, size)
     values, state = tensors.get("values", np.zeros(0, np.float32)), tensors.get("state", np.zeros(0, np.uint8))
     kept = int(mask.sum())
-    if values.dtype != np.float32 or values.size != kept + sum(t.numel() for t in real.values()):
+    if values.dtype != np.float32 or values.size != kept + plain:
         raise ValueError(f"{path} is damaged: it holds {values.size} values, which is not what its positions say")
-    if state.dtype != np.uint8 or state.size != sum(t.numel() * t.element_size() for t in other.values()):
+    if state.dtype != np.uint8 or state.size != state_bytes:
         raise ValueError(f"{path} is damaged: it holds {state.size} bytes of integer state")
-    virtual = np.zeros(mask.size, np.float32)
-    virtual[mask] = values[:kept]
-    pruned = {name: parameters[name] for name in names}
+    _fill_(fresh_model, {name: parameters[name] for name in names}, mask, values[:kept])
     with torch.no_grad():
-        apply_masks_(fresh_model, _cut(torch.from_numpy(mask), pruned))
-        for target, value in ((pruned, virtual), (real, values[kept:])):
-            for name, tensor in _cut(torch.from_numpy(np.ascontiguousarray(value)), target).items():
-                target[name].copy_(tensor)
+        for name, value in _cut(torch.from_numpy(values[kept:].copy()), real).items():
+            real[name].copy_(value)
         offset = 0
         for tensor in other.values():
-            size = tensor.numel() * tensor.element_size()
-            raw = torch.frombuffer(bytearray(state[offset : offset + size].tobytes()), dtype=tensor.dtype)
+            length = tensor.numel() * tensor.element_size()
+            raw = torch.frombuffer(bytearray(state[offset : offset + length].tobytes()), dtype=tensor.dtype)
             tensor.copy_(raw.view(tensor.shape))
-            offset += size
+            offset += length
     return fresh_model
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+def read_note(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the ``note`` that a file was saved with.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no sparse model file.
+    """
+    return _read(path)[1].pairs
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the metadata of a file say: the pruned layers as bits in format 2, as names in format 1."""
+
+    version: str
+    fingerprint: str | None
+    pairs: dict[str, str]
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], _Facts]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is no readable safetensors file: {error}") from error
+    if METADATA_KEY not in metadata:
+        pairs = {"layers": metadata["layers"]} if "layers" in metadata else {}
+        return tensors, _Facts("1", metadata.get("layout"), pairs)
+    version, digest, pairs = described(metadata[METADATA_KEY])
+    if version != FORMAT:
+        raise ValueError(f"{path} has format {version}, but formats 1 and {FORMAT} are read: update this package")
+    return tensors, _Facts(version, digest, pairs)
 
 
-def _pruned_names(path: str | os.PathLike[str], metadata: Mapping[str, str], model: nn.Module) -> list[str]:
-    known = list(prunable_weights(model))
-    if "layers" not in metadata:
-        return known
-    names = json.loads(metadata["layers"])
-    if not isinstance(names, list) or not set(names) <= set(known):
-        raise ValueError(f"{path} holds another architecture than {type(model).__name__}: its layers are {names}")
+def _pruned_names(path: str | os.PathLike[str], facts: _Facts, model: nn.Module) -> list[str]:
+    layers = facts.pairs.get("layers")
+    try:
+        if layers is None or facts.version == FORMAT:
+            return pruned_in(model, layers)
+        names = json.loads(layers)
+        if not isinstance(names, list) or not set(names) <= set(prunable_weights(model)):
+            raise ValueError(f"its layers are {names}")
+    except ValueError as error:
+        raise ValueError(f"{path} holds another architecture than {type(model).__name__}: {error}") from error
     return names
 
 
-def _unpruned(model: nn.Module, pruned: Iterable[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the stored tensors that are not pruned: the real-valued ones and the others."""
-    skip = set(pruned)
-    tensors: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters() if name not in skip}
-    tensors |= stored_buffers(model)
-    real = {name: t for name, t in tensors.items() if t.is_floating_point()}
-    return real, {name: t for name, t in tensors.items() if name not in real}
+def _positions(kind: Positions, mask: Array) -> Array:
+    if kind == "bitmask":
+        return np.packbits(mask)
+    return mask.nonzero()[0].astype(np.uint32) if kind == "indices" else np.zeros(0, np.uint8)
 
 
-def _layout(model: nn.Module, pruned: Iterable[str]) -> str:
-    """Return a digest of the order, names and shapes that give the pooled numbers their meaning."""
-    parameters = dict(model.named_parameters())
-    real, other = _unpruned(model, pruned)
-    parts = [(name, tuple(parameters[name].shape)) for name in pruned]
-    parts += [(name, tuple(t.shape)) for name, t in real.items()]
-    parts += [(f"{name} {t.dtype}", tuple(t.shape)) for name, t in other.items()]
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
+@torch.no_grad()
+def _fill_(model: nn.Module, pruned: Mapping[str, nn.Parameter], mask: Array, kept: Array) -> None:
+    """Mask the pruned parameters and give them the kept weights."""
+    virtual = np.zeros(mask.size, np.float32)
+    virtual[mask] = kept
+    apply_masks_(model, _cut(torch.from_numpy(mask), pruned))
+    for name, value in _cut(torch.from_numpy(virtual), pruned).items():
+        pruned[name].copy_(value)
 
 
-def _positions(mask: Array) -> dict[str, Array]:
-    kept = int(mask.sum())
-    needed = position_bytes(mask.size, kept)
-    if needed == 0:
-        return {}
-    bitmask = np.packbits(mask)
-    return {"bitmask": bitmask} if needed == bitmask.size else {"indices": mask.nonzero()[0].astype(np.uint32)}
+def _taken_apart(
+    path: str | os.PathLike[str], tensors: Mapping[str, Array], size: int, plain: int, state_bytes: int
+) -> dict[str, Array]:
+    """Return the parts of a file as format 1 has them.
+
+    Args:
+        path: The file.
+        tensors: The one tensor of bytes.
+        size: Number of weights of the pruned layers.
+        plain: Number of other real values.
+        state_bytes: Bytes of the integer and boolean buffers.
+    """
+    (kind, payload), *more = tensors.items()
+    if more or kind not in ("dense", "bitmask", "indices") or payload.dtype != np.uint8 or payload.ndim != 1:
+        raise ValueError(f"{path} is damaged: it must hold one row of bytes, dense, bitmask or indices")
+    numbers = payload.size - state_bytes - 4 * plain  # the bytes of kept weights and their positions
+    positions = {"dense": 0, "bitmask": bitmask_bytes(size), "indices": numbers // 8 * 4}[kind]
+    if numbers < positions or (numbers - positions) % 4 or (kind == "indices" and numbers % 8):
+        raise ValueError(f"{path} is damaged: it holds {payload.size} bytes, which is not what its model needs")
+    end = payload.size - state_bytes
+    parts = {
+        "values": payload[: end - positions].view(np.float32),
+        kind: payload[end - positions : end],
+        "state": payload[end:],
+    }
+    if kind == "indices":
+        parts[kind] = np.frombuffer(parts[kind].tobytes(), np.uint32)
+    return parts
 
 
 def _mask(path: str | os.PathLike[str], tensors: Mapping[str, Array], size: int) -> Array:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from baselines.layers import prunable_weights
+from baselines.layout import stored_buffers
 from baselines.masks import apply_masks_, masks_of
 from baselines.pruning import PruneConfig, prune_
-from baselines.summary import stored_buffers
 from rps_core.budgets import Group, layer_name, resolve_budgets
 
 LotteryState = dict[str, Tensor]

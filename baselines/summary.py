@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, int64, nn
+from torch import int64, nn
 
 from baselines.layers import prunable_weights
+from baselines.layout import description, header_bytes, payload_bytes, positions_for
 from baselines.masks import masks_of
 from rps_core.budgets import layer_name
-
-VALUE_BYTES = 4
-INDEX_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -24,9 +22,9 @@ class SparseSummary:
         kept: Number of them that are stored.
         ratio: n / kept.
         stored_parameters: Kept weights and all other parameters: what papers count.
-        stored_bytes: What the saved file needs at float32: 4 bytes a kept weight, their positions (the cheaper of a
-            bitmask and 32-bit indices; none if nothing is pruned), and everything else in full, batch-norm's running
-            statistics and counters included.
+        stored_bytes: Size of the file of `save_sparse`: 4 bytes a kept weight, their positions (the cheaper of a
+            bitmask and 32-bit indices; none if nothing is pruned), everything else in full, batch-norm's running
+            statistics and counters included, and the file's header of some 120.
         kept_by_layer: ``{layer name: kept weights}``.
     """
 
@@ -38,17 +36,14 @@ class SparseSummary:
     kept_by_layer: Mapping[str, int]
 
 
-def position_bytes(size: int, kept: int) -> int:
-    """Return the bytes that say where ``kept`` of ``size`` weights are: the cheaper of bitmask and 32-bit indices."""
-    if size > 2**32:  # beyond what 32 bits can point at
-        return 0 if kept == size else -(-size // 8)
-    return 0 if kept == size else min(-(-size // 8), INDEX_BYTES * kept)
-
-
-def sparse_summary(model: nn.Module) -> SparseSummary:
+def sparse_summary(model: nn.Module, *, note: Mapping[str, str] | None = None) -> SparseSummary:
     """Count what a model stores; a plain model stores all its weights and no positions.
 
     If any layer is pruned, n counts the pruned layers: those left out of the pruning are stored like biases.
+
+    Args:
+        model: A pruned or plain model.
+        note: What `save_sparse` will be given.
 
     Raises:
         ValueError: If the model has no prunable weight.
@@ -61,25 +56,16 @@ def sparse_summary(model: nn.Module) -> SparseSummary:
     }
     size, kept = sum(w.numel() for w in weights.values()), sum(kept_by_layer.values())
     rest = [p for name, p in model.named_parameters() if name not in weights]
+    # A plain model's weights are stored like all else.
+    pruned = {name: mask.numel() for name, mask in masks.items()}
+    pruned_size, pruned_kept = sum(pruned.values()), kept if masks else 0
+    payload = payload_bytes(model, pruned, pruned_size, pruned_kept)
     return SparseSummary(
         virtual_size=size,
         kept=kept,
         ratio=size / kept if kept else float("inf"),
         stored_parameters=kept + sum(p.numel() for p in rest),
-        stored_bytes=VALUE_BYTES * kept
-        + position_bytes(size, kept)
-        + sum(stored_tensor_bytes(t) for t in [*rest, *stored_buffers(model).values()]),
+        stored_bytes=payload
+        + header_bytes(positions_for(pruned_size, pruned_kept), payload, description(model, pruned, note or {})),
         kept_by_layer=kept_by_layer,
     )
-
-
-def stored_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers that a saved model holds beside its masks, each once."""
-    masks = {id(mask) for mask in masks_of(model).values()}
-    saved = model.state_dict(keep_vars=True)
-    return {name: b for name, b in model.named_buffers() if name in saved and id(b) not in masks}
-
-
-def stored_tensor_bytes(tensor: Tensor) -> int:
-    """Return a tensor's bytes in a file: 4 for each real number, its own size for integers and booleans."""
-    return tensor.numel() * (VALUE_BYTES if tensor.is_floating_point() else tensor.element_size())

@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from baselines import PruneConfig, load_sparse, masks_of, prune_, save_sparse, sparse_summary
+from baselines import (
+    PruneConfig,
+    apply_masks_,
+    load_sparse,
+    masks_of,
+    prune_,
+    read_note,
+    save_sparse,
+    sparse_summary,
+)
+from baselines.layout import fingerprint
 
 
 @pytest.mark.parametrize("ratio", [1.0, 3.0, 20.0, 40.0])
@@ -28,21 +42,79 @@ def test_plain_models_and_partly_pruned_ones(mlp, tmp_path):
         assert all(torch.equal(loaded.state_dict()[name], t) for name, t in model.state_dict().items())
 
 
-@pytest.mark.parametrize("ratio", [1.0, 10.0, 50.0, 100.0])
-def test_file_is_as_big_as_the_summary_says(residual, tmp_path, ratio):
-    model = prune_(residual(width=48), PruneConfig(method="rand", ratio=ratio))
-    save_sparse(model, tmp_path / "m")
-    size = (tmp_path / "m").stat().st_size
-    stored = sparse_summary(model).stored_bytes
-    assert stored < size < stored + 400
-    if ratio <= 10:
-        assert size < 1.01 * stored
+@pytest.mark.parametrize("ratio", [1.0, 3.0, 20.0, 40.0, 100.0])
+@pytest.mark.parametrize("exclude", [(), ("fc", "head", "5")])
+def test_file_is_as_big_as_the_summary_says_to_the_byte(build, tmp_path, ratio, exclude):
+    names = {name.removesuffix(".weight") for name, _ in build().named_parameters()}
+    model = build()
+    prune_(model, PruneConfig(method="rand", ratio=ratio, allow_empty=True, exclude=[n for n in exclude if n in names]))
+    note = {"channels": "3,4"} if exclude else None
+    save_sparse(model, tmp_path / "m", note=note)
+    assert (tmp_path / "m").stat().st_size == sparse_summary(model, note=note).stored_bytes
+
+
+def test_the_header_is_next_to_nothing(residual, tmp_path):
+    model = prune_(residual(width=16), PruneConfig(method="uniform", ratio=20.0))
+    summary = sparse_summary(model)
+    plain = sum(t.numel() * t.element_size() for n, t in model.state_dict().items() if "mask" not in n)
+    plain -= 4 * summary.virtual_size
+    assert summary.stored_bytes - (4 * summary.kept + -(-summary.virtual_size // 8) + plain) <= 128
 
 
 def test_the_cheaper_positions_are_written(mlp, tmp_path):
-    for ratio, positions in ((31.0, "bitmask"), (33.0, "indices")):
+    for ratio, positions in ((1.0, "dense"), (31.0, "bitmask"), (33.0, "indices")):
         save_sparse(prune_(mlp(), PruneConfig(ratio=ratio, floor=1)), tmp_path / "m")
-        assert load_file(tmp_path / "m").keys() == {"values", positions}
+        assert load_file(tmp_path / "m").keys() == {positions}
+
+
+def test_a_network_without_any_weight_left_is_saved_too(mlp, tmp_path):
+    model = apply_masks_(mlp(), {f"{i}.weight": torch.zeros_like(mlp()[i].weight) for i in (1, 3, 5)})
+    save_sparse(model, tmp_path / "m")
+    loaded = load_sparse(tmp_path / "m", mlp())
+    assert not any(mask.any() for mask in masks_of(loaded).values())
+    assert torch.equal(loaded[5].bias, model[5].bias)
+
+
+def test_layers_that_only_include_names_are_found_again(transformer, tmp_path):
+    model = prune_(transformer(), PruneConfig(ratio=4.0, floor=1, include=["position", "head"]))
+    save_sparse(model, tmp_path / "m", note={"by": "hand"})
+    loaded = load_sparse(tmp_path / "m", transformer())
+    assert masks_of(loaded).keys() == {"position", "head.weight"}
+    assert all(torch.equal(loaded.state_dict()[name], t) for name, t in model.state_dict().items())
+    assert read_note(tmp_path / "m")["by"] == "hand"
+
+
+def test_equal_models_have_equal_files(mlp, tmp_path):
+    for name in "ab":
+        save_sparse(prune_(mlp(), PruneConfig(ratio=5.0, exclude=["5"])), tmp_path / name, note={"a": "1", "b": "2"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("ratio", [1.0, 5.0, 50.0])
+@pytest.mark.parametrize("exclude", [[], ["fc"]])
+def test_files_of_the_first_format_are_read(residual, tmp_path, ratio, exclude):
+    """It had a tensor for each part, two entries of metadata and the pruned layers by name."""
+    model = prune_(residual(), PruneConfig(method="rand", ratio=ratio, floor=1, exclude=exclude))
+    masks = masks_of(model)
+    parts = dict(model.named_parameters()) | dict(model.named_buffers())
+    kept = [parts[name].detach()[mask.bool()] for name, mask in masks.items()]
+    plain = [t for name, t in parts.items() if name not in masks and not name.endswith("_mask")]
+    flat = torch.cat([mask.flatten() for mask in masks.values()]).bool()
+    tensors = {"values": torch.cat([*kept, *(t.detach().flatten() for t in plain if t.is_floating_point())])}
+    tensors["state"] = torch.cat([t.view(1).view(torch.uint8) for t in plain if not t.is_floating_point()])
+    if ratio == 50:
+        tensors["indices"] = flat.nonzero().squeeze(1).to(torch.uint32)
+    elif ratio == 5:
+        tensors["bitmask"] = torch.from_numpy(np.packbits(flat.numpy()))
+    metadata = {"layout": fingerprint(model, masks)} | ({"layers": json.dumps(list(masks))} if exclude else {})
+    save_file(tensors, tmp_path / "m", metadata=metadata)
+    loaded = load_sparse(tmp_path / "m", residual())
+    assert masks_of(loaded).keys() == masks.keys()
+    assert all(torch.equal(loaded.state_dict()[name], t) for name, t in model.state_dict().items())
+    metadata["layers"] = '["gone.weight"]'
+    save_file(tensors, tmp_path / "m", metadata=metadata)
+    with pytest.raises(ValueError, match=r"holds another architecture than ResidualNet: its layers are \['gone"):
+        load_sparse(tmp_path / "m", residual())
 
 
 def test_other_types_are_saved_in_float32(mlp, tmp_path):
@@ -61,7 +133,7 @@ def test_tied_weights_are_stored_once(tmp_path):
 
     model = prune_(build(), PruneConfig(ratio=2.0))
     save_sparse(model, tmp_path / "m")
-    assert (tmp_path / "m").stat().st_size < 400 * 4 + 100 + 300
+    assert (tmp_path / "m").stat().st_size < 400 * 4 + 100 + 140
     loaded = load_sparse(tmp_path / "m", build())
     assert torch.equal(loaded[1].weight, model[0].weight)
 
@@ -83,39 +155,58 @@ def test_wrong_files_are_errors_and_leave_the_model_alone(mlp, residual, tmp_pat
     assert all(torch.equal(fresh.state_dict()[name], t) for name, t in expected.items())
 
 
+MANY, FEW = 5.0, 100.0
+"""Ratios at which 5,152 weights are stored with a bitmask of 644 bytes and with indices."""
+
+
 @pytest.mark.parametrize(
-    ("name", "tensor", "message"),
+    ("ratio", "damage", "message"),
     [
-        ("values", torch.ones(5), "holds 5 values"),
-        ("bitmask", torch.ones(3, dtype=torch.uint8), "bitmask has 3 bytes for 5152 weights"),
-        ("bitmask", torch.full((644,), 255, dtype=torch.uint8), "values, which is not what its positions say"),
-        ("state", torch.ones(3, dtype=torch.uint8), "3 bytes of integer state"),
+        (MANY, lambda name, t: {name: t[:-4]}, "values, which is not what its positions say"),
+        (MANY, lambda name, t: {name: t[:-1]}, "which is not what its model needs"),
+        (MANY, lambda name, t: {name: t[:300]}, "holds 300 bytes, which is not what its model needs"),
+        (MANY, lambda name, t: {name: torch.where(torch.arange(len(t)) < len(t) - 644, t, 255)}, "its positions say"),
+        (MANY, lambda name, t: {name: t.float()}, "must hold one row of bytes"),
+        (MANY, lambda name, t: {name: t, "more": t.clone()}, "must hold one row of bytes"),
+        (MANY, lambda name, t: {"values": t}, "must hold one row of bytes"),
+        (FEW, lambda name, t: {name: t[:-4]}, "which is not what its model needs"),
+        (FEW, lambda name, t: {name: torch.cat([t[:-4], t[-8:-4]])}, "its indices must rise and stay below 5152"),
+        (FEW, lambda name, t: {name: torch.where(torch.arange(len(t)) < len(t) - 4, t, 255)}, "stay below 5152"),
     ],
 )
-def test_damaged_files_are_errors(mlp, tmp_path, name, tensor, message):
-    from safetensors import safe_open
-
-    save_sparse(prune_(mlp(), PruneConfig(ratio=5.0)), tmp_path / "m")
-    with safe_open(tmp_path / "m", framework="pt") as file:
-        metadata = file.metadata()
-    save_file(load_file(tmp_path / "m") | {name: tensor}, tmp_path / "m", metadata=metadata)
+def test_damaged_files_are_errors(mlp, tmp_path, ratio, damage, message):
+    tensors, metadata = saved(prune_(mlp(), PruneConfig(ratio=ratio, floor=1)), tmp_path / "m")
+    (name,) = tensors
+    save_file(damage(name, tensors[name]), tmp_path / "m", metadata=metadata)
     fresh = mlp()
     with pytest.raises(ValueError, match=message):
         load_sparse(tmp_path / "m", fresh)
     assert type(fresh[1]) is nn.Linear
+    assert all(torch.equal(fresh.state_dict()[name], t) for name, t in mlp().state_dict().items())
 
 
-def test_indices_out_of_order_are_errors(mlp, tmp_path):
-    from safetensors import safe_open
-
-    save_sparse(prune_(mlp(), PruneConfig(ratio=100.0, floor=1)), tmp_path / "m")
-    with safe_open(tmp_path / "m", framework="pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(tmp_path / "m")
-    tensors["indices"] = tensors["indices"].to(torch.int64).flip(0).to(torch.uint32)
-    save_file(tensors, tmp_path / "m", metadata=metadata)
-    with pytest.raises(ValueError, match="its indices must rise and stay below 5152"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("3 whatever", "has format 3, but formats 1 and 2 are read"),
+        ("2 0123456789abcdef", "holds another architecture than Sequential: build the model"),
+        ("2 0123456789abcdef layers=xyz", "holds another architecture than Sequential: invalid literal"),
+        ("2 0123456789abcdef layers=ffff", "pruned parameters beyond the 6 of Sequential"),
+        ("", "has format "),
+    ],
+)
+def test_metadata_of_something_else_are_errors(mlp, tmp_path, text, message):
+    tensors, _ = saved(prune_(mlp(), PruneConfig(ratio=MANY)), tmp_path / "m")
+    save_file(tensors, tmp_path / "m", metadata={"sparse": text})
+    with pytest.raises(ValueError, match=message):
         load_sparse(tmp_path / "m", mlp())
+
+
+def saved(model, path):
+    """Save a model and return what the file holds: its tensors and its metadata."""
+    save_sparse(model, path)
+    with safe_open(path, framework="pt") as file:
+        return load_file(path), file.metadata()
 
 
 def test_a_failed_save_leaves_the_old_file(mlp, tmp_path, monkeypatch):
