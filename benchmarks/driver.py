@@ -23,15 +23,14 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
 from clusters import load_profile
-from search.config import TrialConfig
+from search.config import TrialConfig, describe_config
 from search.driver import tuning
 from search.driver.actor import TrialActor
+from search.driver.exchange import to_json
 from search.driver.experiment import create_or_open
 from search.driver.run import run_search
-from search.driver.runner import to_json
 from search.results import Folder, ResultStore
 from search.spec import parse_spec
-from search.trial import describe_config
 
 SPEC = """
 name: overhead

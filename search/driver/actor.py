@@ -1,30 +1,35 @@
-"""A Ray Tune trainable that runs trials one after the other in one process."""
+"""A Ray Tune trainable that runs trials one after the other in one process.
+
+The driver imports this module, and must not import torch: what trains is loaded where it runs.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import ray
 from ray import tune
 
 from clusters.placement import limit_gpu_memory
-from search.data.images import ImageData
-from search.driver.runner import RunSettings, TrialRunner
+from search.driver.exchange import RunSettings
 
 
 class TrialActor(tune.Trainable):
     """Reports each epoch of a trial."""
 
     def setup(  # type: ignore[override]  # with_parameters adds the others
-        self, config: dict[str, Any], *, data: ImageData, settings: RunSettings
+        self, config: dict[str, Any], *, data: list[Any], settings: RunSettings
     ) -> None:
-        """Take the shared data and begin the first trial."""
-        self._data = data
+        """Map the shared data, which lies in the object store (a list of one reference), and begin the first trial."""
+        self._data = ray.get(data[0])
         self._settings = settings
         limit_gpu_memory(settings.gpus)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this process."""
+        from search.driver.runner import TrialRunner
+
         self._runner = TrialRunner(new_config["trial"], self._data, self._settings)
         return True
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from search.driver.runner import model_path
+from search.driver.exchange import model_path
 from search.results.folder import Folder
 
 

@@ -9,7 +9,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from search.data.images import ImageData
-from search.driver.runner import RunSettings, TrialRunner
+from search.driver.exchange import RunSettings
+from search.driver.runner import TrialRunner
 from search.together import train_together
 from search.training.packed import Pack
 from search.training.trainer import EpochReport

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
+from search.config import describe_config
+from search.driver.exchange import from_json, running_path, timeout_path
 from search.driver.keeper import ModelKeeper
 from search.driver.ledger import Ledger, Run
 from search.driver.progress import Progress
-from search.driver.runner import from_json, running_path, timeout_path
 from search.driver.searcher import LedgerSearcher
 from search.results.store import ResultStore
-from search.trial import describe_config
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial

@@ -14,7 +14,7 @@ from clusters.storage import check_storage
 from search.driver.experiment import Experiment
 from search.driver.lease import Lease
 from search.driver.ledger import Ledger
-from search.driver.prepare import Prepared, prepare
+from search.driver.prepare import Prepared, ask, prepare
 from search.driver.progress import Progress, planned
 from search.driver.warm import earlier_proposals
 from search.errors import UserError
@@ -77,16 +77,17 @@ def run_search(
         if progress.ended >= progress.total and not repeat and len(journal) <= len(finished):
             experiment.save()
             return Outcome(progress, wall_seconds=time.monotonic() - began)
-        prepared = prepare(spec)
-        experiment.save()
-        if experiment.read_meta() is None:
-            experiment.write_meta(prepared.meta)
-        ledger = _ledger(experiment, prepared, journal, finished)
-        progress.total += ledger.repeat(repeat, seeds)
         try:
             with session(profile, verbose=verbose) as cluster:
-                from search.driver.tuning import run_trials
+                question = ask(spec)
+                from search.driver.tuning import run_trials  # Takes a second: meanwhile.
 
+                prepared = prepare(spec, question)
+                experiment.save()
+                if experiment.read_meta() is None:
+                    experiment.write_meta(prepared.meta)
+                ledger = _ledger(experiment, prepared, journal, finished)
+                progress.total += ledger.repeat(repeat, seeds)
                 if profile.kind != "local":
                     check_storage(experiment.folder.uri, cluster)
                 starting = time.monotonic() - began

@@ -20,7 +20,7 @@ SPEC = {
 def test_a_search_from_python_uses_the_ray_that_runs_and_leaves_it(tmp_path):
     import ray
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         results = search.launch(SPEC, storage=tmp_path / "run", overrides=["train.epochs=2"])
         assert results.trials["error"].to_pylist() == [None, None, None]

@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from search.config import describe_config
 from search.proposing import Proposer
 from search.space import Space
 from search.spec import Spec
-from search.trial import describe_config
 
 SHAPES = {"fc1": (16, 36), "fc2": (3, 16)}
 

@@ -1,7 +1,7 @@
 import pytest
 
+from search.driver.exchange import model_path
 from search.driver.keeper import ModelKeeper
-from search.driver.runner import model_path
 from search.results.folder import Folder
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from search.driver import pack as pack_module
+from search.driver.exchange import RunSettings, from_json, model_path
 from search.driver.pack import LaneLostError, PackHost
-from search.driver.runner import RunSettings, TrialRunner, from_json, model_path
+from search.driver.runner import TrialRunner
 from search.results.folder import Folder
 from search.training import packed
 

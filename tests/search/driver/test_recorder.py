@@ -2,11 +2,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from search.driver.exchange import from_json, running_path, timeout_path, to_json
 from search.driver.keeper import ModelKeeper
 from search.driver.ledger import Ledger
 from search.driver.progress import Progress
 from search.driver.recorder import Recorder
-from search.driver.runner import from_json, running_path, timeout_path, to_json
 from search.driver.searcher import LedgerSearcher
 from search.results.folder import Folder
 from search.results.store import ResultStore

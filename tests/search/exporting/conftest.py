@@ -6,13 +6,13 @@ import sys
 import pytest
 import yaml
 
-from search.config import TrialConfig
+from search.config import TrialConfig, describe_config
 from search.data import load_dataset
-from search.driver.runner import model_path
+from search.driver.exchange import model_path
 from search.results import Folder, ResultStore
 from search.results.load import SPEC_PATH
 from search.spec import DataSpec, ModelSpec, Spec, TrainSpec
-from search.trial import Trial, describe_config
+from search.trial import Trial
 
 METHODS = ("dense", "small", "rps", "rand")
 DATA = DataSpec(name="digits", train_limit=120)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from search.config import describe_config
 from search.methods import compress, load_trained
 from search.results import Folder, ResultStore
-from search.trial import build, describe_config, workbench
+from search.trial import build, workbench
 from tests.search.exporting.conftest import METHODS, config_of
 
 

@@ -3,11 +3,11 @@ import json
 import pytest
 import yaml
 
+from search.config import describe_config
 from search.errors import UserError
 from search.exporting import config_of, refuse_foreign_code
 from search.results import Folder, ResultStore
 from search.spec import DataSpec, ModelSpec
-from search.trial import describe_config
 from tests.search.exporting import conftest
 
 OWN = "tests.search.cli.tiny:images"
@@ -55,7 +55,7 @@ def leave_a_trace(spec):
 def test_an_experiment_that_names_code_is_used_only_when_that_is_allowed(command, call, runs, refused, tmp_path):
     config = conftest.config_of("rand", data=DataSpec(name=OWN))
     from search.data import load_dataset
-    from search.driver.runner import model_path
+    from search.driver.exchange import model_path
 
     result = conftest.trained(config, load_dataset(config.data))
     Folder(runs).write_whole(model_path(config.trial_id), result.model_file)

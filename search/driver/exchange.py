@@ -1,0 +1,68 @@
+"""What the driver and a trial's process tell each other: settings, rows, and where files lie.
+
+The driver imports this and not what trains: with torch it would occupy a gigabyte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from search.driver.experiment import MODELS, RUNNING
+from search.results.folder import Folder
+
+REPORT_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What all trials of a search share beside the data.
+
+    Attributes:
+        folder: The experiment folder.
+        cpus: CPUs of one trial.
+        gpus: GPUs of one trial, whole or a fraction.
+        memory: Which memory measure the search minimises.
+        checkpoint_every_s: Shortest time between two checkpoints.
+        time_limit_s: Longest time one trial may take in this process; None does not limit it.
+        report_every_s: Epochs that are shorter are reported together: a report costs the driver some 20 ms. 0 reports
+            each by itself, as early stopping needs.
+    """
+
+    folder: Folder
+    cpus: float
+    gpus: float
+    memory: str
+    checkpoint_every_s: float
+    time_limit_s: float | None
+    report_every_s: float = REPORT_EVERY_S
+
+
+def running_path(trial_id: str) -> str:
+    """Return where the checkpoint of a running trial lies in the experiment folder."""
+    return f"{RUNNING}/{trial_id}.safetensors"
+
+
+def timeout_path(trial_id: str) -> str:
+    """Return where a trial leaves word that it ran out of time."""
+    return f"{RUNNING}/{trial_id}.timeout"
+
+
+def model_path(trial_id: str) -> str:
+    """Return where the model file of a finished trial lies in the experiment folder."""
+    return f"{MODELS}/{trial_id}.safetensors"
+
+
+def to_json(row: Mapping[str, Any]) -> str:
+    """Pack a row for the way through Tune, which would otherwise walk through each of its columns."""
+    return json.dumps(row, default=lambda value: {"time": value.isoformat()})
+
+
+def from_json(text: str) -> dict[str, Any]:
+    """Unpack a row."""
+    row = json.loads(text)
+    times = {k: datetime.fromisoformat(v["time"]) for k, v in row.items() if isinstance(v, dict) and set(v) == {"time"}}
+    return row | times

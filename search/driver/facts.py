@@ -1,0 +1,67 @@
+"""What a search must know of its data and its model before its first trial; every mistake of a spec is found here.
+
+This is what loads torch and the data, so the driver has it done by another process: see
+:func:`search.driver.prepare.prepare`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from baselines import sparse_summary
+from search.data import ImageData, check_batch_size, load_dataset
+from search.methods import check_arguments, layer_shapes
+from search.models import build_model, stage_patterns
+from search.spec import Spec
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the driver needs to know; small, and free of torch.
+
+    Attributes:
+        layer_shapes: Shape of each compressed weight by layer, in the order of the model.
+        groups: Patterns of layers that share a budget.
+        skipped: Names of the images that cannot be decoded.
+        meta: Facts of the experiment as ``results/meta.json`` stores them.
+    """
+
+    layer_shapes: dict[str, tuple[int, ...]]
+    groups: list[str]
+    skipped: tuple[str, ...]
+    meta: dict[str, Any]
+
+
+def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
+    """Load the data, build the model once and check the spec against both.
+
+    Raises:
+        UserError: If the data, the model or a method is not what the spec says.
+    """
+    for method, ranges in spec.space.methods.items():
+        check_arguments(method, ranges.args)
+    data = load_dataset(spec.data)
+    check_batch_size(spec.train.batch_size, len(data.train))
+    model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
+    shapes = layer_shapes(model)
+    groups = spec.space.groups if spec.space.groups is not None else stage_patterns(list(shapes))
+    return data, Facts(shapes, groups, data.skipped, _meta(spec, model, data, shapes))
+
+
+def _meta(spec: Spec, model: nn.Module, data: ImageData, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    dense = sparse_summary(model)
+    memory = spec.objectives.reference_memory or getattr(dense, spec.objectives.memory)
+    return {
+        "memory": spec.objectives.memory,
+        "dense_bytes": dense.stored_bytes,
+        "dense_parameters": dense.stored_parameters,
+        "virtual_size": dense.virtual_size,
+        "reference": {"accuracy": spec.objectives.reference_accuracy, "memory": memory},
+        "layer_sizes": {name: math.prod(shape) for name, shape in shapes.items()},
+        "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+        "skipped_images": list(data.skipped)[:100],
+    }
