@@ -242,6 +242,29 @@ def test_what_draws_random_numbers_takes_turns_and_stays_the_same_bit_for_bit(ma
         assert same(trial, alone)
 
 
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("killed_after", [2, 5])
+def test_a_pack_that_was_killed_goes_on_as_if_it_had_not_been(killed_after, fuse, make_trial):
+    """Bit for bit, and with a lottery ticket in it that has a round more to go than the others."""
+    lanes = [LANES[0], LANES[2], LANES[5]]
+
+    def train(trials: list[Trial], pack: Pack, until: int) -> list[Trial]:
+        for _ in range(until):
+            waiting = [trial for trial in trials if not trial.done]
+            go_on(waiting, pack, 1)
+        return trials
+
+    whole = train([make_trial(lane) for lane in lanes], Pack(3, fuse=fuse), 8)
+    killed = train([make_trial(lane) for lane in lanes], Pack(3, fuse=fuse), killed_after)
+    resumed = [make_trial(lane, saved=trial.checkpoint()) for lane, trial in zip(lanes, killed, strict=True)]
+    train(resumed, Pack(3, fuse=fuse), 8 - killed_after)
+    assert [trial.epochs_run for trial in resumed] == [4, 4, 8]
+    for trial, expected in zip(resumed, whole, strict=True):
+        assert same(trial, expected)
+        assert [r.loss for r in trial.history] == [r.loss for r in expected.history]
+        assert trial.finish().row["accuracy"] == expected.finish().row["accuracy"]
+
+
 def test_trials_side_by_side_hold_the_images_once(make_trial):
     first = make_trial(LANES[0])
     assert make_trial(LANES[1], beside=first).trainer.split is first.trainer.split
