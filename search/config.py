@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 from pydantic import Field
 
 from search.spec.fields import Scalar, SpecModel
 from search.spec.schema import DataSpec, ModelSpec, TrainSpec
 
-# Where the data lies, how often a checkpoint is written and whether code is compiled: nothing of this changes a result.
-NOT_IDENTITY = {"data": {"path"}, "train": {"checkpoint_every_s", "compile"}}
+# Where files lie, how often a checkpoint is written and whether code is compiled do not change what a trial computes;
+# a checksum of the weights that it starts from is part of the identity.
+NOT_IDENTITY = {"data": {"path"}, "model": {"weights"}, "train": {"checkpoint_every_s", "compile"}}
 ID_DIGITS = 12
 
 
@@ -62,19 +62,3 @@ def derive_seed(experiment_seed: int, number: int, repeat: int) -> int:
     """Return the seed of a repeat of a proposal: 31 bits of a hash, the same on every machine."""
     text = f"{experiment_seed}:{number}:{repeat}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
-
-
-def describe_config(config: TrialConfig) -> dict[str, Any]:
-    """Return the columns of the trials table that the configuration alone determines."""
-    return {
-        "trial_id": config.trial_id,
-        "method": config.method,
-        "model": config.model.name,
-        "dataset": config.data.name,
-        "seed": config.seed,
-        "ratio": config.ratio,
-        "budgets": config.budgets,
-        "lr": config.lr,
-        "weight_decay": config.weight_decay,
-        "config_json": config.model_dump_json(),
-    }

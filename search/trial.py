@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from search.config import TrialConfig, describe_config
+from search.config import TrialConfig
 from search.data.batches import DeviceSplit, eval_batches
 from search.data.images import ImageData
+from search.errors import UserError
 from search.methods import Workbench, compress
 from search.models import build_model
+from search.models.weights import load_weights_
 from search.training import checkpoint, masked, measure
 from search.training.earning import compile_if_it_pays
 from search.training.engine import choose_engine
+from search.training.recalibrate import recalibrate
 from search.training.trainer import EpochReport, Trainer, under, within
 
 SCORING_IMAGES_PER_CLASS = 10
@@ -45,9 +48,11 @@ class Trial:
         gpu: Whether to compute on the GPU.
         saved: A checkpoint to go on from; None starts from the beginning.
         beside: A trial on the same data and device, whose copy of the images there this one reads too.
+        weights: Content of the file that ``config.model.weights`` names.
 
     Raises:
         UserError: If the model or the method refuse what the spec asks of them.
+        ValueError: If the configuration names weights and there are none, or the other way round.
         CheckpointError: If ``saved`` is not a whole checkpoint.
     """
 
@@ -60,7 +65,10 @@ class Trial:
         gpu: bool = False,
         saved: bytes | None = None,
         beside: Trial | None = None,
+        weights: bytes | None = None,
     ) -> None:
+        if (weights is None) != (config.model.weights is None):
+            raise ValueError(f"a trial needs the weights that it names, and no others: {config.model.weights!r}")
         began = time.perf_counter()
         torch.set_num_threads(threads)
         self.config = config
@@ -68,7 +76,7 @@ class Trial:
         self.engine = choose_engine(build(config, data), config.train.precision, gpu=gpu)
         measure.reset_peak_memory(self.engine.device)
         self._example = torch.zeros(1, *data.shape, device=self.engine.device)
-        self.compressed = compress(workbench(config, data, self.engine.device))
+        self.compressed = compress(workbench(config, data, self.engine.device, weights))
         self.trainer: Trainer = Trainer(
             self.compressed.model,
             data,
@@ -155,10 +163,9 @@ class Trial:
     def finish(self) -> TrialResult:
         """Judge the model on the test images, once, and return the trial's row and file."""
         began = time.perf_counter()
-        accuracy_val = self.history[-1].accuracy_val
         if self._best is not None:
-            accuracy_val = self._best[0]
             self.compressed.model.load_state_dict(self._best[2])
+        accuracy_val = self._final_accuracy_val()
         test = DeviceSplit.of(self._data.test, self.engine.device)
         accuracy, loss = self.trainer.evaluate(test)
         flops, latency_ms = measure.flops_and_latency(self.compressed.model, self._example)
@@ -174,6 +181,16 @@ class Trial:
         }
         return TrialResult(row, self._model_file())
 
+    def _final_accuracy_val(self) -> float:
+        """Return the validation accuracy of the weights that the trial is judged by, with their final statistics."""
+        if self.config.train.recalibrate:
+            recalibrate(self.trainer)
+        elif self._best is not None:
+            return self._best[0]
+        elif self.history:
+            return self.history[-1].accuracy_val
+        return self.trainer.evaluate(self.trainer.val)[0]
+
     def partial_row(self) -> dict[str, Any]:
         """Return the row of the trial as it stands, without what only :meth:`finish` finds out."""
         facts = self._facts
@@ -188,7 +205,7 @@ class Trial:
             "setup_seconds": facts["setup_seconds"],
             "train_seconds": facts["train_seconds"],
             "eval_seconds": facts["eval_seconds"],
-            "images_per_second": facts["images"] / max(facts["train_seconds"], 1e-9),
+            "images_per_second": facts["images"] / max(facts["train_seconds"], 1e-9) if facts["images"] else None,
             "peak_memory_bytes": measure.peak_memory_bytes(self.engine.device),
             "attempts": facts["attempts"],
             "started_at": datetime.fromisoformat(facts["started_at"]),
@@ -237,14 +254,31 @@ def build(config: TrialConfig, data: ImageData, width: float = 1.0) -> torch.nn.
     return build_model(config.model, data_shape=data.shape, classes=data.classes, width=width, seed=config.seed)
 
 
-def workbench(config: TrialConfig, data: ImageData, device: torch.device) -> Workbench:
-    """Return what a compression method may use in this trial."""
+def workbench(config: TrialConfig, data: ImageData, device: torch.device, weights: bytes | None = None) -> Workbench:
+    """Return what a compression method may use in this trial.
+
+    Args:
+        config: The trial.
+        data: The images.
+        device: Where to compute.
+        weights: Content of the file of trained weights that models start from; None makes fresh ones, as is right
+            where a trial's own model is then loaded into them.
+    """
     return Workbench(
         config,
-        build=lambda width: build(config, data, width).to(device),
+        build=lambda width: _started(config, data, width, weights).to(device),
         scoring_batches=lambda: _scoring_batches(config, data, device),
         example_input=torch.zeros(1, *data.shape, device=device),
     )
+
+
+def _started(config: TrialConfig, data: ImageData, width: float, weights: bytes | None) -> torch.nn.Module:
+    """Return the model with the weights that the trial starts from: trained ones, if there are any."""
+    if weights is None:
+        return build(config, data, width)
+    if width != 1:
+        raise UserError(f"method {config.method!r} builds a narrower model, which model.weights do not fit")
+    return load_weights_(build(config, data), weights, where=str(config.model.weights))
 
 
 def _scoring_batches(
@@ -258,6 +292,22 @@ def _scoring_batches(
     )
     split = DeviceSplit.of(data.train.take(chosen), device)
     return list(eval_batches(split, batch_size=len(split), mean=data.mean, std=data.std))
+
+
+def describe_config(config: TrialConfig) -> dict[str, Any]:
+    """Return the columns of the trials table that the configuration alone determines."""
+    return {
+        "trial_id": config.trial_id,
+        "method": config.method,
+        "model": config.model.name,
+        "dataset": config.data.name,
+        "seed": config.seed,
+        "ratio": config.ratio,
+        "budgets": config.budgets,
+        "lr": config.lr,
+        "weight_decay": config.weight_decay,
+        "config_json": config.model_dump_json(),
+    }
 
 
 def threads_for(cpus: float) -> int:

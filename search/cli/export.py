@@ -41,8 +41,8 @@ def export(
 ) -> None:
     """Write a model of the frontier as files that stand on their own."""
     from search.data import load_dataset
-    from search.driver.exchange import model_path
     from search.driver.experiment import open_experiment
+    from search.driver.runner import model_path
     from search.exporting import export_trial
 
     if (trial is None) == (max_bytes is None):
@@ -98,15 +98,21 @@ def replay(
 ) -> None:
     """Train a trial again, here and without Ray, and compare with the results table."""
     from search.data import load_dataset
-    from search.driver.exchange import model_path
     from search.driver.experiment import open_experiment
+    from search.driver.runner import model_path
+    from search.driver.weights import read_weights
     from search.training.trainer import DivergedError
     from search.trial import Trial, threads_for
 
     experiment = open_experiment(Folder(directory))
     row = _row(experiment, trial)
     config = _checked(experiment, row, data, allow_code)
-    again = Trial(config, load_dataset(config.data), threads=threads_for(experiment.spec.resources.cpus))
+    again = Trial(
+        config,
+        load_dataset(config.data),
+        threads=threads_for(experiment.spec.resources.cpus),
+        weights=read_weights(config.model),
+    )
     while not again.done:
         try:
             report = again.step()
@@ -131,12 +137,14 @@ def _not_reproduced(why: str) -> NoReturn:
 
 
 def _checked(experiment: Experiment, row: Mapping[str, Any], data: str | None, allow_code: bool) -> TrialConfig:
-    """Return a trial with the place where its data lies now, if all that it would run is this package's own."""
+    """Return a trial with the places where its files lie now, if all that it would run is this package's own."""
     from search.exporting import config_of, refuse_foreign_code
 
     spec = experiment.spec.data
     located = spec if data is None else spec.model_copy(update={"path": data})
-    config = config_of(row).model_copy(update={"data": located})
+    config = config_of(row)
+    model = config.model.model_copy(update={"weights": experiment.spec.model.weights})
+    config = config.model_copy(update={"data": located, "model": model})
     if not allow_code:
         refuse_foreign_code(config, experiment.folder)
     return config

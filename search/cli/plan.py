@@ -76,10 +76,13 @@ def _known(
     earlier = open_experiment(Folder(results))
     columns = ["status", "train_seconds", "eval_seconds", "started_at", "finished_at"]
     rows = ResultStore(earlier.folder).read("trials", columns).to_pylist()
-    rows = [row for row in rows if row["status"] in {"finished", "pruned"} and row["train_seconds"]]
+    rows = [row for row in rows if row["status"] in {"finished", "pruned"} and row["train_seconds"] is not None]
     if not rows or earlier.spec.provenance is None:
         raise UserError(f"{results}: no trial has ended there; write --seconds S instead")
-    more = spec.train.epochs / earlier.spec.train.epochs - 1
+    now, then = spec.train.epochs, earlier.spec.train.epochs
+    if now and not then:
+        raise UserError(f"{results}: trials there trained for no epoch, and say nothing of {now}; write --seconds S")
+    more = now / then - 1 if then else 0.0
     times = [
         (row["finished_at"] - row["started_at"]).total_seconds()
         + more * (row["train_seconds"] + (row["eval_seconds"] or 0.0))

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from search.driver.lease import PATH as LEASE
+from search.driver.weights import pin_weights
 from search.errors import UserError
 from search.results.folder import Folder
 from search.results.load import META_PATH
@@ -29,6 +30,7 @@ PACKAGES = ("rps-search", "torch", "torchvision", "ray", "optuna", "pyarrow")
 CHANGEABLE = (
     "trials",
     "data.path",
+    "model.weights",
     "resources",
     "failures",
     "disk_budget",
@@ -78,8 +80,9 @@ def create_or_open(folder: Folder, spec: Spec) -> tuple[Experiment, bool]:
         The experiment, and whether it was there before.
 
     Raises:
-        UserError: If the folder holds another experiment, or other files.
+        UserError: If the folder holds another experiment, or other files, or the weights to start from cannot be read.
     """
+    spec = pin_weights(spec)
     if folder.exists(SPEC):
         return change(open_experiment(folder), spec), True
     strangers = [entry.path for entry in folder.list(recursive=True) if entry.path != LEASE]

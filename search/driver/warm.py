@@ -60,7 +60,7 @@ def _by_proposal(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, An
 
 
 def _check_comparable(old: Spec, new: Spec, uri: str) -> None:
-    for part, ignored in (("data", {"path"}), ("model", set()), ("train", {"checkpoint_every_s", "compile"})):
+    for part, ignored in (("data", {"path"}), ("model", {"weights"}), ("train", {"checkpoint_every_s", "compile"})):
         before = getattr(old, part).model_dump(exclude=ignored)
         now = getattr(new, part).model_dump(exclude=ignored)
         different = [key for key in now if before[key] != now[key]]

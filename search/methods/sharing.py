@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from rps_core import RPSConfig, compress_, compression_summary, load_compressed, save_compressed
+import logging
+from typing import Literal
+
+from rps_core import RPSConfig, compress_, compression_summary, load_compressed, project_, save_compressed
 from search.methods.base import Compressed, Workbench, loads_with
+
+logger = logging.getLogger(__name__)
 
 
 @loads_with(lambda bench, path: load_compressed(path, bench.build(1.0)))
@@ -14,11 +19,16 @@ def rps(
     gradient_scaling: str = "effective_update",
     init_std: float = 1.0,
     psi_dtype: str = "float32",
+    start: Literal["auto", "drawn", "nearest"] = "auto",
 ) -> Compressed:
     """Randomized parameter sharing: all weights, or those of each group, read from one shared array.
 
-    The arguments are those of :class:`rps_core.RPSConfig`.
+    The arguments are those of :class:`rps_core.RPSConfig`, and ``start``: whether the shared array is ``drawn`` anew,
+    or the one ``nearest`` to the model's weights (post-training sharing); ``auto`` takes the nearest where the spec
+    gives trained weights.
     """
+    if start not in ("auto", "drawn", "nearest"):
+        raise ValueError(f"start must be auto, drawn or nearest, but got {start!r}")
     config = RPSConfig(
         ratio=bench.config.ratio,
         budgets=bench.config.budgets or {},
@@ -28,8 +38,12 @@ def rps(
         init_std=init_std,
         psi_dtype=psi_dtype,
     )
-    model = compress_(bench.build(1.0), config)
+    nearest = start == "nearest" or (start == "auto" and bench.config.model.weights is not None)
+    model = (project_ if nearest else compress_)(bench.build(1.0), config)
     summary = compression_summary(model)
+    if summary.relative_error is not None:
+        errors = ", ".join(f"{layer} {error:.3f}" for layer, error in summary.relative_error.items())
+        logger.info("relative error of each layer's weights, shared at ratio %g: %s", config.ratio, errors)
     return Compressed(
         model,
         virtual_size=summary.virtual_size,

@@ -22,6 +22,8 @@ def ltr(
 ) -> Compressed:
     """Train, prune, rewind, and again; the ticket of the last round is what counts.
 
+    From trained weights (``model.weights``), epoch 0 is those weights.
+
     Args:
         bench: The workbench.
         rounds: Rounds of pruning; 0 takes as many as removing ``fraction`` a round needs. The model trains once more.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from search.registry import DATASETS, MODELS, check_name
 from search.spec.fields import Scalar, SpecModel
@@ -54,8 +54,20 @@ class ModelSpec(SpecModel):
     """resnet20, vgg11, vgg16, mlp, vit, or any function as package.module:function (torchvision.models:resnet18)."""
     args: dict[str, Scalar | list[Scalar]] = {}
     """Keyword arguments for the function, beside the number of classes, channels and the image size."""
+    weights: str | None = Field(default=None, min_length=1)
+    """Trained weights that every trial starts from: a safetensors file of the plain model, as rps-search export
+    --dense writes it, by its path or a URI; null starts from fresh ones. Pruning then scores the trained weights, rps
+    shares what is nearest to them, ltr rewinds to them. With train.epochs: 0, compression after training."""
+    weights_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Checksum of that file. Written by launch; leave it out, or give it to accept no other content."""
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
         return check_name("model", name, MODELS)
+
+    @model_validator(mode="after")
+    def _checksum_of_something(self) -> ModelSpec:
+        if self.weights is None and self.weights_sha256 is not None:
+            raise ValueError("weights_sha256 is the checksum of weights, but no weights are given")
+        return self

@@ -26,8 +26,8 @@ BudgetScope = Literal["global", "groups", "layers"]
 class TrainSpec(SpecModel):
     """How one trial trains. The defaults are the paper's recipe for CIFAR (arXiv:2310.11611, appendix)."""
 
-    epochs: PositiveInt = 160
-    """Passes over the training images."""
+    epochs: NonNegativeInt = 160
+    """Passes over the training images; 0 judges models as compression leaves them (see model.weights)."""
     batch_size: PositiveInt = 128
     """Images in one step."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -53,6 +53,9 @@ class TrainSpec(SpecModel):
     first epoch, is long enough to earn the time (a pack is then not compiled)."""
     epoch_choice: Literal["last", "best_val"] = "last"
     """Which epoch's weights a trial is judged by: the last, or the best on validation. Never on test."""
+    recalibrate: bool = False
+    """Estimate the statistics of batch-norm layers anew, on training images, before a model is judged at the end:
+    those of the dense model are wrong for a compressed one that did not train on."""
     checkpoint_every_s: NonNegativeFloat = 15.0
     """Shortest time between two checkpoints of a running trial, in seconds; 0 writes one each epoch."""
 
@@ -67,7 +70,7 @@ class TrainSpec(SpecModel):
     def _possible(self) -> TrainSpec:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum above 0")
-        if self.warmup_epochs >= self.epochs:
+        if self.epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs < epochs must hold, but got {self.warmup_epochs:g} of {self.epochs}")
         return self
 
@@ -279,6 +282,10 @@ class Spec(SpecModel):
             raise ValueError(
                 f"the trials of a pack share one GPU or a part of one, "
                 f"but got search.pack={self.search.pack} and resources.gpus={self.resources.gpus:g}"
+            )
+        if self.model.weights is not None and "small" in self.space.methods:
+            raise ValueError(
+                "space.methods: small builds a narrower model, which model.weights do not fit; leave one of them out"
             )
         stopping = self.search.early_stopping
         if stopping and stopping.grace_epochs > self.train.epochs:

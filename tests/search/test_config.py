@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 from search.config import TrialConfig, derive_seed
-from search.spec import DataSpec, TrainSpec
+from search.spec import DataSpec, ModelSpec, TrainSpec
 
 BASE = {"method": "rps", "ratio": 10.0, "lr": 0.5, "weight_decay": 1e-4}
 
@@ -20,6 +20,16 @@ def test_an_id_does_not_depend_on_where_the_data_lies_nor_on_defaults_written_ou
     assert TrialConfig(**BASE, args={}, seed=0).trial_id == plain.trial_id
 
 
+def test_of_the_weights_that_a_trial_starts_from_the_content_counts_and_not_the_place():
+    plain = TrialConfig(**BASE).trial_id
+    here, there, other = (
+        TrialConfig(**BASE, model=ModelSpec(weights=path, weights_sha256=64 * digit)).trial_id
+        for path, digit in (("a", "0"), ("b", "0"), ("a", "1"))
+    )
+    assert here == there
+    assert len({plain, here, other}) == 3
+
+
 def test_whatever_changes_the_result_changes_the_id():
     ids = [
         TrialConfig(**{**BASE, **change}).trial_id
@@ -32,7 +42,11 @@ def test_whatever_changes_the_result_changes_the_id():
             {"budgets": {"fc": 5}},
             {"args": {"mapping": "roast"}},
             {"train": TrainSpec(epochs=3)},
+            {"train": TrainSpec(epochs=0)},
+            {"train": TrainSpec(recalibrate=True)},
             {"data": DataSpec(train_limit=5)},
+            {"data": DataSpec(imbalance_factor=5)},
+            {"data": DataSpec(test_limit=5)},
         )
     ]
     assert len(set(ids)) == len(ids)

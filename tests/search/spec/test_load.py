@@ -51,6 +51,8 @@ def test_a_methods_own_range_stands_before_the_common_one():
         ("train.schedule=stp", r"train\.schedule: input should be 'step', 'cosine'"),
         ("train.milestones=[0.75, 0.5]", r"milestones must grow"),
         ("train.warmup_epochs=1000", r"warmup_epochs < epochs must hold"),
+        ("model.weights_sha256=" + 64 * "a", r"no weights are given"),
+        ("data.imbalance_factor=0.5", r"imbalance_factor: input should be greater than or equal to 1"),
         ("trials=7", r"trials must be a multiple of repeats, but got 7 and 2"),
         ("resources.gpus=1.5", r"gpus must be a fraction up to 1 or a whole number"),
         ("search.early_stopping={grace_epochs: 999}", r"grace_epochs <= train\.epochs must hold"),
@@ -64,6 +66,13 @@ def test_a_mistake_is_answered_with_where_what_and_the_nearest_name(override, se
     with pytest.raises(UserError, match=sentence) as caught:
         parse_spec(text, [override])
     assert "\n" not in str(caught.value)
+
+
+def test_no_narrower_model_starts_from_trained_weights():
+    text = "{model: {weights: dense.safetensors}, train: {epochs: 0}, space: {methods: [mag, rps]}}"
+    assert parse_spec(text).train.epochs == 0
+    with pytest.raises(UserError, match=r"small builds a narrower model, which model\.weights do not fit"):
+        parse_spec(text, ["space.methods.small="])
 
 
 @pytest.mark.parametrize(
