@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from pydantic import Field
 
@@ -62,3 +63,19 @@ def derive_seed(experiment_seed: int, number: int, repeat: int) -> int:
     """Return the seed of a repeat of a proposal: 31 bits of a hash, the same on every machine."""
     text = f"{experiment_seed}:{number}:{repeat}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def describe_config(config: TrialConfig) -> dict[str, Any]:
+    """Return the columns of the trials table that the configuration alone determines."""
+    return {
+        "trial_id": config.trial_id,
+        "method": config.method,
+        "model": config.model.name,
+        "dataset": config.data.name,
+        "seed": config.seed,
+        "ratio": config.ratio,
+        "budgets": config.budgets,
+        "lr": config.lr,
+        "weight_decay": config.weight_decay,
+        "config_json": config.model_dump_json(),
+    }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from search.config import TrialConfig
+from search.config import TrialConfig, describe_config
 from search.data.batches import DeviceSplit, eval_batches
 from search.data.images import ImageData
 from search.errors import UserError
@@ -292,22 +292,6 @@ def _scoring_batches(
     )
     split = DeviceSplit.of(data.train.take(chosen), device)
     return list(eval_batches(split, batch_size=len(split), mean=data.mean, std=data.std))
-
-
-def describe_config(config: TrialConfig) -> dict[str, Any]:
-    """Return the columns of the trials table that the configuration alone determines."""
-    return {
-        "trial_id": config.trial_id,
-        "method": config.method,
-        "model": config.model.name,
-        "dataset": config.data.name,
-        "seed": config.seed,
-        "ratio": config.ratio,
-        "budgets": config.budgets,
-        "lr": config.lr,
-        "weight_decay": config.weight_decay,
-        "config_json": config.model_dump_json(),
-    }
 
 
 def threads_for(cpus: float) -> int:

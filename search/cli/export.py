@@ -41,8 +41,8 @@ def export(
 ) -> None:
     """Write a model of the frontier as files that stand on their own."""
     from search.data import load_dataset
+    from search.driver.exchange import model_path
     from search.driver.experiment import open_experiment
-    from search.driver.runner import model_path
     from search.exporting import export_trial
 
     if (trial is None) == (max_bytes is None):
@@ -98,8 +98,8 @@ def replay(
 ) -> None:
     """Train a trial again, here and without Ray, and compare with the results table."""
     from search.data import load_dataset
+    from search.driver.exchange import model_path
     from search.driver.experiment import open_experiment
-    from search.driver.runner import model_path
     from search.driver.weights import read_weights
     from search.training.trainer import DivergedError
     from search.trial import Trial, threads_for

@@ -30,6 +30,7 @@ class RunSettings:
         time_limit_s: Longest time one trial may take in this process; None does not limit it.
         report_every_s: Epochs that are shorter are reported together: a report costs the driver some 20 ms. 0 reports
             each by itself, as early stopping needs.
+        weights: Content of the file of trained weights that every trial starts from, if the spec names one.
     """
 
     folder: Folder
@@ -39,6 +40,7 @@ class RunSettings:
     checkpoint_every_s: float
     time_limit_s: float | None
     report_every_s: float = REPORT_EVERY_S
+    weights: bytes | None = None
 
 
 def running_path(trial_id: str) -> str:

@@ -14,8 +14,10 @@ from torch import nn
 
 from baselines import sparse_summary
 from search.data import ImageData, check_batch_size, load_dataset
+from search.driver.weights import read_weights
 from search.methods import check_arguments, layer_shapes
 from search.models import build_model, stage_patterns
+from search.models.weights import load_weights_
 from search.spec import Spec
 
 
@@ -47,6 +49,9 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
     data = load_dataset(spec.data)
     check_batch_size(spec.train.batch_size, len(data.train))
     model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
+    weights = read_weights(spec.model)
+    if weights is not None:
+        load_weights_(model, weights, where=str(spec.model.weights))
     shapes = layer_shapes(model)
     groups = spec.space.groups if spec.space.groups is not None else stage_patterns(list(shapes))
     return data, Facts(shapes, groups, data.skipped, _meta(spec, model, data, shapes))

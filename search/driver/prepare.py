@@ -1,22 +1,22 @@
-"""What a search needs before its first trial: data, the model's layers, the space; every mistake is found here."""
+"""What a search needs before its first trial, made by another process: the driver loads neither torch nor data."""
 
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import ray
+from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from baselines import sparse_summary
-from search.data import ImageData, check_batch_size, load_dataset
-from search.driver.weights import read_weights
-from search.methods import check_arguments, layer_shapes
-from search.models import build_model, stage_patterns
-from search.models.weights import load_weights_
+from search.errors import UserError
 from search.space import Space
 from search.spec import Spec
+
+if TYPE_CHECKING:
+    from search.data import ImageData
+    from search.driver.facts import Facts
 
 logger = logging.getLogger(__name__)
 
@@ -26,48 +26,67 @@ class Prepared:
     """A search that can start.
 
     Attributes:
-        data: The images, decoded.
+        data: Reference to the decoded images in Ray's object store.
         space: What may be proposed.
         meta: Facts of the experiment as ``results/meta.json`` stores them.
     """
 
-    data: ImageData
+    data: ray.ObjectRef
     space: Space
     meta: dict[str, Any]
 
 
-def prepare(spec: Spec) -> Prepared:
-    """Load the data, build the model once and check the spec against both.
+@dataclass(frozen=True)
+class Question:
+    """Facts that another process is finding out.
+
+    Attributes:
+        data: Reference to the images that will be there.
+        told: Reference to what the driver will be told of them and of the model.
+    """
+
+    data: ray.ObjectRef
+    told: ray.ObjectRef
+
+
+def ask(spec: Spec) -> Question:
+    """Begin to have the data loaded, the model built once and the spec checked against both, on this machine."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    task = ray.remote(_find_facts).options(num_cpus=0, num_returns=2, scheduling_strategy=here)
+    references: Any = task.remote(spec.model_dump_json())
+    return Question(*references)
+
+
+def prepare(spec: Spec, question: Question) -> Prepared:
+    """Wait for the answer to :func:`ask`.
+
+    The images have gone to the object store, and go from it to the trials; this process never holds them.
 
     Raises:
         UserError: If the data, the model, a method or the space is not what the spec says.
     """
-    for method, ranges in spec.space.methods.items():
-        check_arguments(method, ranges.args)
-    data = load_dataset(spec.data)
-    if data.skipped:
-        named = ", ".join(data.skipped[:3]) + (", ..." if len(data.skipped) > 3 else "")
-        logger.warning("%d images cannot be decoded and are left out: %s", len(data.skipped), named)
-    check_batch_size(spec.train.batch_size, len(data.train))
-    model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
-    weights = read_weights(spec.model)
-    if weights is not None:
-        load_weights_(model, weights, where=str(spec.model.weights))
-    shapes = layer_shapes(model)
-    groups = spec.space.groups if spec.space.groups is not None else stage_patterns(list(shapes))
-    return Prepared(data, Space(spec.space, shapes, groups=groups), _meta(spec, model, data, shapes))
+    try:
+        facts: Facts | str = ray.get(question.told)
+    except RayTaskError as error:
+        raise error.cause from error
+    except WorkerCrashedError as error:
+        raise UserError(
+            f"data {spec.data.name!r}, model {spec.model.name!r}: the process that loads them died; "
+            "most often it had too little memory"
+        ) from error
+    if isinstance(facts, str):
+        raise UserError(facts)
+    if facts.skipped:
+        named = ", ".join(facts.skipped[:3]) + (", ..." if len(facts.skipped) > 3 else "")
+        logger.warning("%d images cannot be decoded and are left out: %s", len(facts.skipped), named)
+    return Prepared(question.data, Space(spec.space, facts.layer_shapes, groups=facts.groups), facts.meta)
 
 
-def _meta(spec: Spec, model: nn.Module, data: ImageData, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    dense = sparse_summary(model)
-    memory = spec.objectives.reference_memory or getattr(dense, spec.objectives.memory)
-    return {
-        "memory": spec.objectives.memory,
-        "dense_bytes": dense.stored_bytes,
-        "dense_parameters": dense.stored_parameters,
-        "virtual_size": dense.virtual_size,
-        "reference": {"accuracy": spec.objectives.reference_accuracy, "memory": memory},
-        "layer_sizes": {name: math.prod(shape) for name, shape in shapes.items()},
-        "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
-        "skipped_images": list(data.skipped)[:100],
-    }
+def _find_facts(spec: str) -> tuple[ImageData | None, Facts | str]:
+    """Return the data and what the driver must know, or nothing and what is wrong."""
+    from search.driver.facts import find_facts
+
+    try:
+        return find_facts(Spec.model_validate_json(spec))
+    except UserError as error:
+        return None, str(error)

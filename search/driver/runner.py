@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from search.config import TrialConfig
+from search.config import TrialConfig, describe_config
 from search.data.images import ImageData
-from search.driver.experiment import MODELS, RUNNING
+from search.driver.exchange import RunSettings, model_path, running_path, timeout_path, to_json
 from search.errors import UserError
-from search.results.folder import Folder
 from search.training.checkpoint import CheckpointError
 from search.training.engine import out_of_memory
 from search.training.trainer import DivergedError, EpochReport
-from search.trial import Trial, TrialResult, describe_config, threads_for
+from search.trial import Trial, TrialResult, threads_for
 
 logger = logging.getLogger(__name__)
-
-REPORT_EVERY_S = 0.5
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What all trials of a search share beside the data.
-
-    Attributes:
-        folder: The experiment folder.
-        cpus: CPUs of one trial.
-        gpus: GPUs of one trial, whole or a fraction.
-        memory: Which memory measure the search minimises.
-        checkpoint_every_s: Shortest time between two checkpoints.
-        time_limit_s: Longest time one trial may take in this process; None does not limit it.
-        report_every_s: Epochs that are shorter are reported together: a report costs the driver some 20 ms. 0 reports
-            each by itself, as early stopping needs.
-        weights: Content of the file of trained weights that every trial starts from, if the spec names one.
-    """
-
-    folder: Folder
-    cpus: float
-    gpus: float
-    memory: str
-    checkpoint_every_s: float
-    time_limit_s: float | None
-    report_every_s: float = REPORT_EVERY_S
-    weights: bytes | None = None
 
 
 class TrialRunner:
@@ -230,21 +198,6 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def running_path(trial_id: str) -> str:
-    """Return where the checkpoint of a running trial lies in the experiment folder."""
-    return f"{RUNNING}/{trial_id}.safetensors"
-
-
-def timeout_path(trial_id: str) -> str:
-    """Return where a trial leaves word that it ran out of time."""
-    return f"{RUNNING}/{trial_id}.timeout"
-
-
-def model_path(trial_id: str) -> str:
-    """Return where the model file of a finished trial lies in the experiment folder."""
-    return f"{MODELS}/{trial_id}.safetensors"
-
-
 def epoch_row(report: EpochReport) -> dict[str, Any]:
     """Return an epoch's row of the epochs table, without the names of its trial and experiment."""
     return {
@@ -256,15 +209,3 @@ def epoch_row(report: EpochReport) -> dict[str, Any]:
         "images_per_second": report.images / report.train_seconds,
         "finished_at": datetime.fromisoformat(report.finished_at),
     }
-
-
-def to_json(row: Mapping[str, Any]) -> str:
-    """Pack a row for the way through Tune, which would otherwise walk through each of its columns."""
-    return json.dumps(row, default=lambda value: {"time": value.isoformat()})
-
-
-def from_json(text: str) -> dict[str, Any]:
-    """Unpack a row."""
-    row = json.loads(text)
-    times = {k: datetime.fromisoformat(v["time"]) for k, v in row.items() if isinstance(v, dict) and set(v) == {"time"}}
-    return row | times

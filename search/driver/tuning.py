@@ -19,15 +19,14 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from clusters.session import Session
-from search.data import ImageData
 from search.driver.actor import TrialActor
+from search.driver.exchange import REPORT_EVERY_S, RunSettings
 from search.driver.experiment import RUNNING, Experiment
 from search.driver.keeper import ModelKeeper
 from search.driver.lane import LaneActor, LaneOffice
 from search.driver.ledger import Ledger
 from search.driver.progress import Progress
 from search.driver.recorder import Recorder
-from search.driver.runner import REPORT_EVERY_S, RunSettings
 from search.driver.searcher import LedgerSearcher
 from search.driver.weights import read_weights
 from search.results.store import ResultStore
@@ -54,7 +53,7 @@ TUNE_ENVIRONMENT = {
 
 def run_trials(
     experiment: Experiment,
-    data: ImageData,
+    data: ray.ObjectRef,
     ledger: Ledger,
     progress: Progress,
     finished: Sequence[Mapping[str, Any]],
@@ -68,7 +67,7 @@ def run_trials(
 
     Args:
         experiment: Where rows, checkpoints and models go.
-        data: Put into the object store once, for all trials.
+        data: The images in the object store, once for all trials.
         ledger: Hands out what is to run.
         progress: Kept up to date.
         finished: Rows of the trials that had ended before.
@@ -131,7 +130,7 @@ def run_trials(
 
 
 @contextlib.contextmanager
-def _trainable(experiment: Experiment, data: ImageData) -> Iterator[Any]:
+def _trainable(experiment: Experiment, data: ray.ObjectRef) -> Iterator[Any]:
     """Give the actor class with the data in the object store and the resources of one trial.
 
     Of a pack, each trial occupies its part; what runs it, in one process for the pack, occupies nothing beside.
@@ -151,9 +150,9 @@ def _trainable(experiment: Experiment, data: ImageData) -> Iterator[Any]:
     width = spec.search.pack
     office: Any = None
     if width == 1:
-        actor = tune.with_parameters(TrialActor, data=data, settings=settings)
+        actor = tune.with_parameters(TrialActor, data=[data], settings=settings)
     else:
-        office = ray.remote(LaneOffice).options(num_cpus=0).remote([ray.put(data)], settings, width)
+        office = ray.remote(LaneOffice).options(num_cpus=0).remote([data], settings, width)
         actor = tune.with_parameters(LaneActor, office=office)
         # Rounded down to what Ray counts in, so that as many parts as there are lanes fit the whole.
         bundle = {name: math.floor(amount / width / RESOURCE_UNIT) * RESOURCE_UNIT for name, amount in bundle.items()}

@@ -8,8 +8,9 @@ from safetensors.torch import load, save
 
 from rps_core import RPSConfig, project_
 from search.config import TrialConfig
+from search.driver.exchange import RunSettings, from_json
 from search.driver.pack import PackHost
-from search.driver.runner import RunSettings, TrialRunner, from_json
+from search.driver.runner import TrialRunner
 from search.errors import UserError
 from search.methods import layer_shapes, load_trained
 from search.results.folder import Folder
