@@ -8,6 +8,7 @@ beforehand, the whole network in bfloat16, nothing recorded.
     python benchmarks/training.py                                  # all cases on synthetic images of CIFAR's size
     python benchmarks/training.py --cases engine --data CIFAR10    # a folder of Parquet files with image and label
     python benchmarks/training.py --cases pack --widths 2 16 --device cuda
+    python benchmarks/training.py --cases accuracy --epochs 20     # of digits; --data for others
 """
 
 # ruff: noqa: E402 - the path has to be set before the package is imported
@@ -17,53 +18,36 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 # A script's own folder comes first on the path, and there `baselines.py` would hide the package of the same name.
 sys.path[0] = str(Path(__file__).parents[1])
 
-from baselines.layers import prunable_weights
+from benchmarks._accuracy import WAYS, compare_accuracy
+from benchmarks._loops import Contestant, UsualScript, bare_loop, synthetic
 from search.config import TrialConfig
-from search.data import ImageData, Split, load_dataset
-from search.data.encoded import EncodedSplit
-from search.methods import Compressed, Workbench
-from search.models import build_model
+from search.data import ImageData, load_dataset
 from search.spec import DataSpec, ModelSpec, TrainSpec
 from search.training import measure
+from search.training.earning import try_out
 from search.training.packed import Pack
 from search.trial import Trial
 
-CASES = ("engine", "compression", "pack", "compile")
+CASES = ("engine", "compression", "pack", "compile", "accuracy")
 COMPRESSED = (("sharing_cost", "rps"), ("pruning_cost", "rand"))
 CIFAR_TRAIN_IMAGES = 45_000
 CIFAR_EPOCHS = 160
-Contestant = Callable[[], int]  # trains an epoch and returns the images of it
-
-
-def synthetic(images: int) -> ImageData:
-    """Return noise of CIFAR-10's size; a ninth as many images to validate on, as a tenth held out gives."""
-    rng = np.random.default_rng(0)
-
-    def split(count: int) -> Split:
-        pixels = rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
-        return Split(pixels, rng.integers(0, 10, count))
-
-    parts = split(images), split(images // 9), split(images // 9)
-    return ImageData("synthetic", 10, None, *parts, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26), "crop_flip")
 
 
 def images_of(args: argparse.Namespace) -> ImageData:
@@ -85,10 +69,9 @@ def make_trial(
     model: str = "resnet20",
     seed: int = 0,
     beside: Trial | None = None,
-    compiled: bool = False,
 ) -> Trial:
     """Return a trial of the engine as a search would make it; it is never done."""
-    train = TrainSpec(epochs=100_000, batch_size=args.batch_size, compile=compiled)
+    train = TrainSpec(epochs=100_000, batch_size=args.batch_size, compile=False)
     config = TrialConfig(
         method=method, ratio=ratio, lr=0.1, weight_decay=1e-4, seed=seed, model=ModelSpec(name=model), train=train
     )
@@ -100,130 +83,6 @@ def engine(trial: Trial) -> Contestant:
         return trial.trainer.run_epoch().images
 
     return epoch
-
-
-class PilImages(Dataset):
-    """Images as torchvision's data sets hold them: a PIL image is made and transformed at each access."""
-
-    def __init__(self, data: ImageData) -> None:
-        self.pixels = np.ascontiguousarray(data.train.pixels(np.arange(len(data.train))).transpose(0, 2, 3, 1))
-        self.labels = data.train.labels
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(self.pixels.shape[1], padding=4),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(data.mean, data.std),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.pixels[index])), int(self.labels[index])
-
-
-def plain_model(args: argparse.Namespace, data: ImageData, model: str = "resnet20") -> nn.Module:
-    spec = ModelSpec(name=model)
-    return build_model(spec, data_shape=data.shape, classes=data.classes, seed=0).to(args.device)
-
-
-def usual_script(args: argparse.Namespace, data: ImageData) -> Contestant:
-    """DataLoader, PIL transforms, float32, eager; validation images are normalised one by one, too."""
-    model = plain_model(args, data)
-    options = {"batch_size": args.batch_size, "num_workers": args.workers, "persistent_workers": args.workers > 0}
-    train = DataLoader(PilImages(data), shuffle=True, **options)
-    val_images = PilImages(replace(data, train=data.val))
-    val_images.transform = transforms.Compose(val_images.transform.transforms[2:])
-    val = DataLoader(val_images, **options)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-
-    def epoch() -> int:
-        model.train()
-        for inputs, labels in train:
-            loss = functional.cross_entropy(model(inputs.to(args.device)), labels.to(args.device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        model.eval()
-        right = 0
-        with torch.no_grad():
-            for inputs, labels in val:
-                right += (model(inputs.to(args.device)).argmax(1) == labels.to(args.device)).sum().item()
-        return len(data.train)
-
-    return epoch
-
-
-def bare_loop(args: argparse.Namespace, data: ImageData) -> Contestant:
-    """The whole network in bfloat16 and channels_last, images normalised once, flips and shifts for a whole batch."""
-    model = plain_model(args, data).to(torch.bfloat16).to(memory_format=torch.channels_last)
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
-
-    def prepared(split: Split | EncodedSplit) -> tuple[Tensor, Tensor]:
-        pixels = torch.from_numpy(split.pixels(np.arange(len(split))))
-        images = ((pixels / 255 - mean) / std).to(args.device, torch.bfloat16)
-        return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(split.labels).to(args.device)
-
-    (images, labels), (val_images, val_labels) = prepared(data.train), prepared(data.val)
-    padded = functional.pad(images, (4, 4, 4, 4)).contiguous(memory_format=torch.channels_last)
-    side = images.shape[-1]
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, fused=True)
-
-    def epoch() -> int:
-        model.train()
-        for chosen in torch.randperm(len(images), device=args.device).split(args.batch_size):
-            top, left = torch.randint(9, (2,)).tolist()
-            inputs = padded[chosen, :, top : top + side, left : left + side]
-            inputs = inputs.flip(-1) if top % 2 else inputs
-            loss = functional.cross_entropy(model(inputs.contiguous(memory_format=torch.channels_last)), labels[chosen])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        model.eval()
-        with torch.inference_mode():
-            batches = zip(val_images.split(500), val_labels.split(500), strict=True)
-            sum((model(inputs).argmax(1) == wanted).sum() for inputs, wanted in batches)
-        return len(images)
-
-    return epoch
-
-
-class IndexShared(nn.Module):
-    """Parameter sharing with stored indices: each weight is ``psi[IDX] * G``, IDX int64 and G float32."""
-
-    def __init__(self, model: nn.Module, slots: int) -> None:
-        super().__init__()
-        self.model = model
-        self.weights = dict(prunable_weights(model))
-        self.psi = nn.Parameter(torch.randn(slots, device=next(model.parameters()).device))
-        generator = torch.Generator().manual_seed(0)
-        for number, weight in enumerate(self.weights.values()):
-            weight.requires_grad_(False)
-            index = torch.randint(slots, weight.shape, generator=generator)
-            sign = (torch.randint(2, weight.shape, generator=generator) * 2 - 1) * weight.std().item()
-            self.register_buffer(f"index{number}", index.to(weight.device), persistent=False)
-            self.register_buffer(f"sign{number}", sign.to(weight.device), persistent=False)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Recover all weights and run the model."""
-        weights = {
-            name: self.psi[self.get_buffer(f"index{number}")] * self.get_buffer(f"sign{number}")
-            for number, name in enumerate(self.weights)
-        }
-        return functional_call(self.model, weights, (inputs,))
-
-
-def indexed(bench: Workbench) -> Compressed:
-    """The method of :class:`IndexShared`, for trials of the engine: only the recovery differs from ``rps``."""
-    model = bench.build(1.0)
-    size = sum(weight.numel() for weight in prunable_weights(model).values())
-    slots = round(size / bench.config.ratio)
-    shared = IndexShared(model, slots)
-    return Compressed(
-        shared, virtual_size=size, stored_parameters=slots, stored_bytes=4 * slots, save=lambda model, path: None
-    )
 
 
 def take_turns(
@@ -270,7 +129,7 @@ def compare_engine(args: argparse.Namespace, data: ImageData) -> None:
     trial = make_trial(args, data)
     contestants = {
         "engine": engine(trial),
-        "usual script": usual_script(args, data),
+        "usual script": UsualScript(args, data),
         "bare loop": bare_loop(args, data),
     }
     rates = take_turns(contestants, args)
@@ -287,7 +146,7 @@ def compare_compression(args: argparse.Namespace, data: ImageData) -> None:
     for model in args.models:
         dense = make_trial(args, data, model=model)
         methods = [(kind, method, compression) for compression in args.ratios for kind, method in COMPRESSED]
-        methods.append(("index_tensor_cost", f"{__name__}:indexed", args.ratios[len(args.ratios) // 2]))
+        methods.append(("index_tensor_cost", "benchmarks._loops:indexed", args.ratios[len(args.ratios) // 2]))
         for kind, method, compression in methods:
             # In pairs: what disturbs one round then disturbs both.
             pair = {"dense": dense, "compressed": make_trial(args, data, method, compression, model=model)}
@@ -316,16 +175,32 @@ def packed(trials: list[Trial], pack: Pack) -> Contestant:
     return epoch
 
 
-def pack_peak(args: argparse.Namespace, width: int, fuse: bool) -> None:
-    """Train a pack for an epoch and print its peak memory: run in a process of its own."""
+def pack_peak(args: argparse.Namespace, width: int, fuse: bool) -> int | None:
+    """Train a pack for a step and return its peak memory in bytes: run in a process of its own."""
     torch.set_num_threads(args.threads)
     data = images_of(argparse.Namespace(**{**vars(args), "steps": 1}))
     trials = lanes(args, data, width)
     packed(trials, Pack(width, fuse=fuse))()
-    peak = measure.peak_memory_bytes(trials[0].engine.device)
-    if peak is not None:
-        way = "fused" if fuse else "turns"
-        report("pack_peak_memory", peak / 2**20, "MiB", None, contestant=way, **sizes_of(args, trials=width))
+    return measure.peak_memory_bytes(trials[0].engine.device)
+
+
+def report_memory(args: argparse.Namespace) -> None:
+    """Peak memory of packs, and as a share of what as many trials alone take, each in a process of its own."""
+
+    def peak_of(width: int, fuse: bool) -> int | None:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            return process.submit(pack_peak, args, width, fuse).result()
+
+    alone = peak_of(1, False)
+    if alone is None:
+        return
+    report("pack_peak_memory", alone / 2**20, "MiB", None, contestant="alone", **sizes_of(args, trials=1))
+    for width in args.widths:
+        for way in ("fused", "turns"):
+            peak = peak_of(width, way == "fused") or 0
+            sizes = sizes_of(args, trials=width)
+            report("pack_peak_memory", peak / 2**20, "MiB", None, contestant=way, **sizes)
+            report("pack_memory_share", peak / (width * alone), "x", f"{width} trials alone", contestant=way, **sizes)
 
 
 def compare_packs(args: argparse.Namespace, data: ImageData) -> None:
@@ -341,26 +216,24 @@ def compare_packs(args: argparse.Namespace, data: ImageData) -> None:
             report("pack_trials_per_hour", trials_per_hour(rate), "trials/h", None, contestant=name, **sizes)
         report("pack_speed", ratio(rates["fused"], rates["turns"]), "x", "one trial at a time", **sizes)
         del trials, ways
-    for width, fuse in [(1, False), *((width, fuse) for width in args.widths for fuse in (True, False))]:
-        process = multiprocessing.get_context("spawn").Process(target=pack_peak, args=(args, width, fuse))
-        process.start()
-        process.join()
+    report_memory(args)
 
 
 def compare_compiled(args: argparse.Namespace, data: ImageData) -> None:
-    """What torch.compile gains and costs; the images after which it has paid for itself."""
-    trials = {name: make_trial(args, data, compiled=name == "compiled") for name in ("eager", "compiled")}
-    began = time.perf_counter()
-    trials["compiled"].trainer.run_epoch()
-    first = time.perf_counter() - began
-    rates = take_turns({name: engine(trial) for name, trial in trials.items()}, args)
-    report("compiled_speed", ratio(rates["compiled"], rates["eager"]), "x", "eager", **sizes_of(args))
-    middle = medians(rates)
-    cost = max(0.0, first - len(data.train) / middle["compiled"])
-    report("compile_seconds", cost, "s", None, **sizes_of(args))
-    gain = 1 / middle["eager"] - 1 / middle["compiled"]
-    if gain > 0:
-        report("compile_pays_after", cost / gain / CIFAR_TRAIN_IMAGES, "epochs of CIFAR-10", "eager", **sizes_of(args))
+    """What torch.compile gains and costs: the first trial of a kind, and one like it in another process after it."""
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+        for method in ("dense", "rps"):
+            for seed, which in enumerate(("first", "next")):
+                torch._dynamo.reset()
+                ratio = 1.0 if method == "dense" else 10.0 + seed
+                verdict = try_out(make_trial(args, data, method, ratio, seed=seed).trainer)
+                sizes = sizes_of(args, method=method, trial=which)
+                report("compile_seconds", verdict.compile_s, "s", None, **sizes)
+                report("compiled_speed", verdict.eager_s / verdict.compiled_s, "x", "eager", **sizes)
+                gain = 1 - verdict.compiled_s / verdict.eager_s
+                if gain > 0:
+                    report("compile_pays_after", verdict.compile_s / gain, "s of eager training", "eager", **sizes)
 
 
 def arguments() -> argparse.Namespace:
@@ -374,8 +247,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="batches of an epoch; default: 2 on a CPU, 100 on a GPU")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=["resnet20", "vgg11"])
-    parser.add_argument("--ratios", nargs="+", type=float, default=[2.0, 10.0, 100.0])
+    parser.add_argument("--ratios", nargs="+", type=float, default=[1.0, 10.0, 100.0])
     parser.add_argument("--widths", nargs="+", type=int, default=[2, 4, 8, 16])
+    parser.add_argument("--seeds", type=int, default=5, help="of the accuracies")
+    parser.add_argument("--epochs", type=int, default=3, help="of a trial whose accuracy is compared")
+    parser.add_argument("--accuracy-model", default="resnet20", help="mlp where bfloat16 is only emulated")
+    parser.add_argument("--against", nargs="+", choices=WAYS[1:], help="whose accuracy is compared; default: all")
+    parser.add_argument("--images", type=int, help="most training images that accuracies are compared on")
     args = parser.parse_args()
     args.steps = args.steps or (100 if args.device == "cuda" else 2)
     return args
@@ -390,6 +268,7 @@ def main() -> None:
         "compression": compare_compression,
         "pack": compare_packs,
         "compile": compare_compiled,
+        "accuracy": compare_accuracy,
     }
     for case in args.cases:
         compare[case](args, data)
