@@ -123,6 +123,11 @@ class Ledger:
         self.handed_out += self._counts(run)
         return run
 
+    def put_back(self, run: Run) -> None:
+        """Take back a run that was handed out and could not begin: it is the next one."""
+        self._waiting.appendleft(run)
+        self.handed_out -= self._counts(run)
+
     def repeat(self, numbers: Iterable[int], seeds: int) -> int:
         """Queue further repeats of proposals, beside the budget of trials; return how many there are to run.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
@@ -51,6 +52,7 @@ class Recorder(Callback):
         self._watch = watch
         self._stop_when = stop_when
         self._attempts: dict[str, int] = {}
+        self._died: dict[str, int] = {}
         self._partial: dict[str, dict[str, Any]] = {}
         self._open_epochs: dict[str, list[dict[str, Any]]] = {}
         self._epochs: list[dict[str, Any]] = []
@@ -85,9 +87,18 @@ class Recorder(Callback):
             self._end(trial.trial_id, run, row | {"status": "pruned", "finished_at": datetime.now(UTC)})
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Record a trial whose process died more often than it may be retried."""
+        """Record a trial whose process died more often than it may be retried; one that Tune gives up early runs again.
+
+        Tune handles the death of a process twice where a trial was just to take it over from the one before, and ends
+        that trial the second time, whatever number of retries it has left.
+        """
         run = self._searcher.runs.get(trial.trial_id)
         if run is None:
+            return
+        if self._may_run_again(run.config.trial_id, trial):
+            del self._searcher.runs[trial.trial_id]
+            self._progress.running.pop(run.config.trial_id, None)
+            self._ledger.put_back(run)
             return
         row = self._partial.get(run.config.trial_id) or describe_config(run.config)
         row |= {"status": "failed", "error": self._why(trial, run), "finished_at": datetime.now(UTC)}
@@ -145,6 +156,7 @@ class Recorder(Callback):
         del self._searcher.runs[tune_id]
         trial_id = run.config.trial_id
         self._partial.pop(trial_id, None)
+        self._died.pop(trial_id, None)
         self._last_epoch.pop(trial_id, None)
         self._epochs += self._open_epochs.pop(trial_id, [])
         row |= {
@@ -175,9 +187,27 @@ class Recorder(Callback):
             self._store.folder.delete(timeout_path(row["trial_id"]))
         self._keeper.take(row)
 
+    def _may_run_again(self, trial_id: str, trial: Trial) -> bool:
+        """Whether a trial that Tune has given up has retries left, by the deaths over all of Tune's trials of it.
+
+        A death that was handled twice counts twice: so the first time, the attempts that began decide as well.
+        """
+        first = trial_id not in self._died
+        self._died[trial_id] = self._died.get(trial_id, 0) + trial.num_failures
+        began = self._attempts.get(trial_id, 0)
+        return self._died[trial_id] <= trial.max_failures or (first and began <= trial.max_failures)
+
     def _why(self, trial: Trial, run: Run) -> str:
         if self._store.folder.exists(timeout_path(run.config.trial_id)):
             return "it ran longer than failures.time_limit_s"
-        error = trial.get_pickled_error()
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        lines = [line.strip() for line in _last_error(trial).splitlines() if line.strip()]
         return f"its process died: {' '.join(lines)[:400]}" if lines else "its process died"
+
+
+def _last_error(trial: Trial) -> str:
+    """Return what Tune noted of a trial's last failure. Its own accessors look where nothing is copied to."""
+    try:
+        text = Path(trial.error_file or "").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return text.rpartition("Failure #")[2].partition("\n")[2]

@@ -19,12 +19,12 @@ class LedgerSearcher(Searcher):
         self.runs: dict[str, Run] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
-        """Return the next run; None while enough are running; FINISHED when there is no other."""
+        """Return the next run; None while enough are running, or one that runs might come back; FINISHED at the end."""
         if len(self.runs) >= self._concurrency:
             return None
         run = self._ledger.next()
         if run is None:
-            return Searcher.FINISHED
+            return None if self.runs else Searcher.FINISHED
         self.runs[trial_id] = run
         return {"trial": run.config.model_dump_json()}
 

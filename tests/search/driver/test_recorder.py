@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -37,9 +38,12 @@ def world(tmp_path, make_spec, make_proposer):
     )
 
 
-def start(world, name):
+def start(world, name, *, died=3, retries=2):
+    """Begin a trial of which Tune will say that its process has died so often, of the times that it may."""
     assert world.searcher.suggest(name)["trial"]
-    trial = SimpleNamespace(trial_id=name, get_pickled_error=lambda: RuntimeError("the node\nvanished"))
+    errors = Path(world.folder.uri) / "error.txt"
+    errors.write_text("Failure # 1 (occurred at noon)\nit was cut off\nFailure # 2 (at one)\nthe node\nvanished\n")
+    trial = SimpleNamespace(trial_id=name, num_failures=died, max_failures=retries, error_file=str(errors))
     world.recorder.on_trial_start(0, [], trial)
     return trial
 
@@ -82,19 +86,54 @@ def test_a_trial_that_the_scheduler_stopped_is_a_pruned_row(world):
 
 def test_a_trial_whose_process_died_too_often_is_a_failed_row_with_its_reason(world):
     trial = start(world, "t0")
-    world.recorder.on_trial_start(0, [], trial)
+    for _ in range(2):
+        world.recorder.on_trial_start(0, [], trial)
     world.recorder.on_trial_error(0, [], trial)
     world.recorder.flush(last=True)
     (row,) = world.store.read("trials").to_pylist()
     assert row["status"] == "failed"
     assert row["error"] == "its process died: the node vanished"
-    assert row["attempts"] == 2
+    assert row["attempts"] == 3
+
+
+def test_one_death_that_is_counted_twice_is_one(world):
+    """With a single retry: Tune has counted two, but the trial began only once."""
+    trial = start(world, "t0", died=2, retries=1)
+    world.recorder.on_trial_error(0, [], trial)
+    assert world.ledger.recorded == 0
+    world.recorder.on_trial_error(0, [], start(world, "t1", died=2, retries=1))
+    assert world.ledger.recorded == 1, "but not for ever"
+
+
+def test_a_trial_that_tune_gave_up_too_early_runs_again(world, end_of):
+    """Until its process has died too often, over all of Tune's trials; meanwhile the search is not over."""
+    run = world.ledger.next()
+    world.ledger.put_back(run)
+    for attempt in range(2):
+        world.recorder.on_trial_error(0, [], start(world, f"t{attempt}", died=1))
+        assert not world.searcher.runs
+    assert world.ledger.recorded == 0
+    last = start(world, "t2", died=1)
+    assert world.searcher.runs["t2"] is run
+    others = [start(world, "t3")]
+    for number in range(4, 6):
+        report(world, others[-1], [1], end_of(world.searcher.runs[others[-1].trial_id]))
+        others.append(start(world, f"t{number}"))
+    report(world, others[-1], [1], end_of(world.searcher.runs["t5"]))
+    assert world.searcher.suggest("t6") is None, "the one that runs might come back"
+    world.recorder.on_trial_error(0, [], last)
+    assert world.searcher.suggest("t6") == "FINISHED"
+    world.recorder.flush(last=True)
+    (row,) = [row for row in world.store.read("trials").to_pylist() if row["status"] == "failed"]
+    assert (row["trial_id"], row["attempts"]) == (run.config.trial_id, 3)
 
 
 def test_a_trial_that_ran_out_of_time_says_so(world):
     trial = start(world, "t0")
     trial_id = world.searcher.runs["t0"].config.trial_id
     world.folder.write_whole(timeout_path(trial_id), b"")
+    for _ in range(2):
+        world.recorder.on_trial_start(0, [], trial)
     world.recorder.on_trial_error(0, [], trial)
     world.recorder.flush(last=True)
     assert world.store.read("trials").to_pylist()[0]["error"] == "it ran longer than failures.time_limit_s"
