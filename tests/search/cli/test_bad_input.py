@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from PIL import Image
 
 from search.cli.app import main
@@ -34,6 +35,14 @@ def jpegs(count):
         return out.getvalue()
 
     return [encode(number) for number in range(count)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_that_runs():
+    """Start Ray once: a search finds mistakes in data and model in a process of Ray's, which then serves them all."""
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture
