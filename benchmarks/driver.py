@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import resource
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -26,12 +27,13 @@ from clusters import load_profile
 from search.config import TrialConfig, describe_config
 from search.driver import tuning
 from search.driver.actor import TrialActor
-from search.driver.exchange import to_json
+from search.driver.exchange import RunSettings, to_json
 from search.driver.experiment import create_or_open
 from search.driver.run import run_search
 from search.results import Folder, ResultStore
 from search.spec import parse_spec
 
+SLEEP = "RPS_BENCHMARK_SLEEP_S"
 SPEC = """
 name: overhead
 model: {name: resnet20}
@@ -44,7 +46,11 @@ space:
 
 
 class NothingActor(TrialActor):
-    """Says at once what a trial would have said at its end; optionally sleeps first."""
+    """Sleeps for as long as it is told, and says what a trial would have said at its end."""
+
+    def setup(self, config: dict[str, Any], *, data: list[Any], settings: RunSettings) -> None:
+        """Begin the first trial."""
+        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial."""
@@ -53,7 +59,7 @@ class NothingActor(TrialActor):
 
     def step(self) -> dict[str, Any]:
         """End the trial."""
-        time.sleep(float(os.environ.get("TRIAL_SECONDS", "0")))
+        time.sleep(float(os.environ[SLEEP]))
         now = datetime.now(UTC)
         accuracy = 1 - 0.1 * abs(self._config.lr - 0.3)
         row = describe_config(self._config) | {
@@ -78,8 +84,8 @@ class NothingActor(TrialActor):
         """Nothing is held."""
 
 
-def ours(trials: int, sampler: str, cpus: int) -> dict[str, Any]:
-    """Run the real driver over trials that do nothing."""
+def ours(trials: int, sampler: str, cpus: int, sleep_s: float) -> dict[str, Any]:
+    """Run the real driver over trials that do nothing but sleep, on so many logical CPUs."""
     tuning.TrialActor = NothingActor
     ends: list[tuple[float, int]] = []
 
@@ -92,16 +98,22 @@ def ours(trials: int, sampler: str, cpus: int) -> dict[str, Any]:
         spec = parse_spec(SPEC, [f"trials={trials}", f"search.sampler={sampler}"])
         experiment, _ = create_or_open(folder, spec)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        run_search(experiment, load_profile("local"), watch=watch)
+        run_search(experiment, load_profile("local").model_copy(update={"cpus": cpus}), watch=watch)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         rows = ResultStore(folder).read("trials").num_rows
         files = sum(path.is_file() for path in Path(scratch).rglob("*"))
+    times = _times(ends, trials)
     return {
-        **_times(ends, trials),
+        **times,
+        # From the end of the first tenth, so that the start of the processes does not count.
+        "to_minimum": round(times["after_first_tenth_ms"] * cpus / (1000 * sleep_s), 3) if sleep_s else None,
         "rows": rows,
         "files": files,
-        "driver_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "driver_peak_mb": round(peak / 1024),
         "driver_peak_before_mb": round(before / 1024),
+        "torch_in_driver": "torch" in sys.modules,
         "cpus": cpus,
+        "sleep_s": sleep_s,
     }
 
 
@@ -158,6 +170,7 @@ def _times(ends: list[tuple[float, int]], trials: int) -> dict[str, Any]:
         "first_tenth_ms": round(first, 2),
         "last_tenth_ms": round(last, 2),
         "last_to_first": round(last / first, 3),
+        "after_first_tenth_ms": round(span(0.1, 1), 3),
     }
 
 
@@ -165,17 +178,25 @@ def main() -> None:
     """Print the lines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--plain-trials", type=int, default=500, help="fewer: its cost grows with each one")
+    parser.add_argument(
+        "--plain-trials", type=int, default=500, help="fewer: its cost grows with each one; 0 leaves it out"
+    )
     parser.add_argument("--samplers", nargs="*", default=["tpe", "random"])
+    parser.add_argument("--cpus", type=int, default=os.cpu_count() or 1, help="logical CPUs: trials at a time")
+    parser.add_argument("--sleep", type=float, default=0.0, help="seconds that each of our trials sleeps")
     arguments = parser.parse_args()
-    cpus = os.cpu_count() or 1
+    cpus = arguments.cpus
+    os.environ[SLEEP] = str(arguments.sleep)  # The processes of a local Ray inherit it.
     for sampler in arguments.samplers:
         line = {
             "name": f"driver/{sampler}",
             "unit": "ms of wall time a trial",
             "against": "plain Ray Tune + OptunaSearch",
         }
-        print(json.dumps(line | {"trials": arguments.trials} | ours(arguments.trials, sampler, cpus)), flush=True)
+        measured = ours(arguments.trials, sampler, cpus, arguments.sleep)
+        print(json.dumps(line | {"trials": arguments.trials} | measured), flush=True)
+    if not arguments.plain_trials:
+        return
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0"}
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     line = {"name": "driver/plain_ray_tune_optuna_tpe", "unit": "ms of wall time a trial", "against": "itself"}

@@ -6,6 +6,11 @@ import moocore
 import numpy as np
 
 
+def is_dominated(point: np.ndarray, losses: np.ndarray) -> bool:
+    """Return whether one of ``losses``, shape ``(points, objectives)``, is as good in all and better in one."""
+    return bool(((losses <= point).all(axis=1) & (losses < point).any(axis=1)).any())
+
+
 def top(losses: np.ndarray, places: int) -> np.ndarray:
     """Return the indices of the first ``places`` points, or of all where there are fewer.
 

@@ -45,11 +45,19 @@ def test_between_rungs_nothing_stops():
     assert asha.report("8", 2, 0.0, 10_000) == "continue"
 
 
-def test_about_one_in_the_factor_goes_on():
+def test_of_the_dominated_the_first_in_the_factor_go_on_and_no_more_than_the_root_of_all():
     asha = rungs()
     # Accuracies in an order without trend; equal memory makes it plain successive halving.
     verdicts = [asha.report(str(i), 1, (i * 37 % 101) / 101, 100) for i in range(101)]
-    assert 25 <= verdicts.count("continue") <= 45
+    # The sum of min(1/3, 1/sqrt(n)) is 20; the first two go on because nobody is there to be compared with.
+    assert 12 <= verdicts.count("continue") <= 30
+    assert verdicts[:9].count("continue") > verdicts[-9:].count("continue")
+
+
+def test_a_front_that_is_larger_than_the_share_goes_on_whole():
+    asha = rungs()
+    assert {asha.report(str(i), 1, i / 10, 100 + i) for i in range(10)} == {"continue"}
+    assert asha.report("dominated", 1, 0.0, 200) == "stop"
 
 
 def test_an_epoch_reported_again_after_a_restart_counts_once():

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from search.stopping.ranking import epsilon_net, top
+from search.stopping.ranking import epsilon_net, is_dominated, top
+
+
+def test_equal_points_do_not_dominate_each_other():
+    losses = np.array([[0.0, 2.0], [0.0, 2.0], [0.0, 3.0], [1.0, 1.0]])
+    assert [is_dominated(point, losses) for point in losses] == [False, False, True, False]
 
 
 def test_the_front_comes_before_what_it_dominates():
