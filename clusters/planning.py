@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clusters.errors import ClusterError
 from clusters.fields import Machine, Rented
-from clusters.kinds import ClusterProfile
+from clusters.kinds import ClusterProfile, LocalProfile
 from clusters.placement import Shape, fits, missing
 from clusters.profile import Profile
 
@@ -24,7 +26,7 @@ class Workload:
     trials: int
     """Trials in all."""
     seconds: Sequence[float]
-    """What trials took, in seconds; each simulated trial takes one of them, drawn at random."""
+    """What trials take that have a machine to themselves, in seconds; each simulated one takes one, drawn at random."""
     cpus: float
     """CPUs of a trial."""
     gpus: float
@@ -33,6 +35,11 @@ class Workload:
     """Custom resources of a trial."""
     concurrency: int | None = None
     """Trials at once at most; None as many as fit."""
+    contention: float = 0.0
+    """How trials on one machine slow each other: n of them at once take n ** contention times as long. 0: not at all;
+    1: as if they took turns."""
+    pack: int = 1
+    """Trials that share one place and take turns there."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Conditions:
     """The sampler proposes one trial. The driver does one thing at a time."""
     record_s: float = 0.01
     """The driver takes one trial's reports and its row."""
+    between_s: float = 0.0
+    """A place waits from the end of one trial to the start of the next, beyond the driver's own work."""
     failure: float = 0.0
     """Chance that a trial's process dies somewhere on its way, once."""
     straggler: float = 0.02
@@ -95,7 +104,7 @@ class Plan:
     @property
     def utilisation(self) -> float:
         """Share of the time of all places that was training that counts."""
-        return self.busy_s / (self.places * self.wall_s)
+        return min(1.0, self.busy_s / (self.places * self.wall_s))
 
 
 def simulate(work: Workload, fleet: Fleet, conditions: Conditions, *, seed: int = 0) -> Plan:
@@ -111,25 +120,58 @@ def simulate(work: Workload, fleet: Fleet, conditions: Conditions, *, seed: int 
         seed: Of all that is random.
     """
     draw = random.Random(seed)
-    slots = min(fleet.slots, work.concurrency or fleet.slots, work.trials)
+    slots = min(fleet.slots * work.pack, work.concurrency or fleet.slots * work.pack, work.trials)
+    lanes = math.ceil(slots / fleet.count)
+    slow = _slowness(work, lanes)
     # Places, by the time at which they become free, and whether their process is there already.
     free = [(conditions.begin_s, False, number) for number in range(slots)]
     driver_s = conditions.begin_s
-    wall = busy = repeated = 0.0
+    busy = repeated = 0.0
     for _ in range(work.trials):
         at, ready, number = heapq.heappop(free)
         driver_s = max(driver_s, at) + conditions.propose_s
-        start = driver_s + (0.0 if ready else conditions.actor_start_s)
-        seconds = _duration(work, conditions, draw)
+        before = conditions.between_s if ready else conditions.actor_start_s
+        seconds = _duration(work, conditions, draw) * slow(lanes)
         elapsed, again = _with_interruptions(seconds, fleet, conditions, draw)
-        end = start + elapsed + conditions.record_s
-        busy += seconds
-        repeated += again
-        wall = max(wall, end)
+        end = driver_s + before * slow(lanes) + elapsed + conditions.record_s
+        # Of trials that take turns, each occupies its part of the place.
+        busy += seconds / _turns(work, lanes)
+        repeated += again / _turns(work, lanes)
         heapq.heappush(free, (end, True, number))
+    machines: dict[int, list[float]] = {}
+    for end, _, number in free:
+        machines.setdefault(number % fleet.count, []).append(end)
+    wall = max(_last_end(sorted(ends), slow) for ends in machines.values())
     hours = wall / HOUR_S
     price = fleet.count * fleet.machine.price_per_hour + fleet.head_price_per_hour
     return Plan(slots, fleet.slots, wall, busy, repeated, hours * fleet.count * fleet.machine.gpus, hours * price)
+
+
+def _turns(work: Workload, lanes: int) -> float:
+    """Return how many trials take turns at each place of a machine that runs ``lanes`` trials at once."""
+    return min(work.pack, lanes)
+
+
+def _slowness(work: Workload, most: int) -> Callable[[int], float]:
+    """Return how many times longer trials take, as a function of those at once on a machine, ``most`` at most."""
+    places = math.ceil(most / work.pack)
+
+    def slow(lanes: int) -> float:
+        return max(1.0, lanes / places) * min(lanes, places) ** work.contention
+
+    return slow
+
+
+def _last_end(ends: list[float], slow: Callable[[int], float]) -> float:
+    """Return when the last trial of a machine ends: as others end before it and none follows, it becomes faster.
+
+    Args:
+        ends: When each place's last trial would end if all went on, sorted.
+        slow: How many times longer trials take by how many are at once.
+    """
+    number = len(ends)
+    gaps = (later - earlier for earlier, later in itertools.pairwise(ends))
+    return ends[0] + sum(gap * slow(number - ended) / slow(number) for ended, gap in enumerate(gaps, start=1))
 
 
 def _duration(work: Workload, conditions: Conditions, draw: random.Random) -> float:
@@ -164,7 +206,7 @@ def fleets(profile: Profile, work: Workload, sizes: Sequence[int]) -> list[Fleet
     """Return the profile's machines in several numbers.
 
     Args:
-        profile: Its first kind of worker that can serve a trial is taken; where it has none, this machine's like.
+        profile: Its first kind of worker that can serve a trial is taken; where it names none, machines like this one.
         work: The trials.
         sizes: Numbers of GPUs; of trials at once if a trial needs none.
 
@@ -189,8 +231,10 @@ def _places(gpus: int, share: float) -> int:
 
 def _worker(profile: Profile, work: Workload) -> Machine:
     if not isinstance(profile, ClusterProfile):
-        # What the machine has is not asked: one place a machine, like this one.
-        return Machine(cpus=math.ceil(work.cpus), gpus=math.ceil(work.gpus), custom=work.custom)
+        here = profile if isinstance(profile, LocalProfile) else LocalProfile(kind="local")
+        # GPUs are not counted, which would load torch: as many as a trial needs.
+        cpus, gpus = here.cpus or os.cpu_count() or 1, here.gpus or math.ceil(work.gpus)
+        return Machine(cpus=max(cpus, math.ceil(work.cpus)), gpus=gpus, custom=work.custom)
     kinds: list[Machine] = [*profile.worker_kinds().values(), profile.head]
     for machine in kinds:
         if fits(machine.resources(), work.cpus, work.gpus, work.custom):

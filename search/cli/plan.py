@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime
+import math
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,12 +12,11 @@ from search.cli.cluster import one_sentence, read_profile
 from search.errors import UserError
 
 if TYPE_CHECKING:
-    from clusters.planning import Conditions, Plan
+    from clusters.planning import Conditions, Fleet, Plan, Workload
+    from search.driver.estimate import Estimate
     from search.spec import Spec
 
 SIZES = (1, 8, 64, 512)
-# The program is loaded before the launch that results tell of, and shows the frontier after the last trial.
-COMMAND_S = 4.0
 
 
 def plan(
@@ -27,13 +26,26 @@ def plan(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the spec.")
     ] = None,
     results: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Experiment folder whose trials say how long one takes.")
+        list[str] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Experiment folder whose trials say how long one takes; several, with different numbers of trials at "
+            "once, say how those slow each other down.",
+        ),
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Find that out here, with two short searches: one trial at a time, and all.")
+    ] = False,
     seconds: Annotated[float | None, typer.Option(min=0.001, help="Seconds of one trial, instead.")] = None,
     failure: Annotated[float, typer.Option(min=0, max=1, help="Chance that a trial's process dies once.")] = 0.0,
+    straggler: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Chance that a trial takes twice as long; 0.02 with --seconds.")
+    ] = None,
     size: Annotated[list[int] | None, typer.Option(min=1, help="GPUs (places, for trials on CPUs).")] = None,
 ) -> None:
     """Say how long a search takes, what it costs and how busy the machines are, by simulating it."""
+    from dataclasses import replace
+
     from clusters.kinds import ClusterProfile
     from clusters.planning import Conditions, Workload, fleets, simulate
     from search.spec import load_spec
@@ -41,58 +53,51 @@ def plan(
     wanted = load_spec(spec, set_ or [])
     profile = read_profile(cluster)
     needs = wanted.resources
-    conditions = Conditions(failure=failure, checkpoint_every_s=wanted.train.checkpoint_every_s)
-    times, conditions = _known(wanted, results, seconds, conditions)
+    known = _known(
+        wanted, results or [], probe, seconds, Conditions(checkpoint_every_s=wanted.train.checkpoint_every_s)
+    )
+    conditions = replace(known.conditions, failure=failure)
+    if straggler is not None:
+        conditions = replace(conditions, straggler=straggler)
     work = Workload(
         wanted.trials,
-        times,
+        known.seconds,
         needs.cpus,
         needs.gpus,
         dict(needs.custom),
         wanted.search.concurrency,
+        known.contention or 0.0,
+        wanted.search.pack,
     )
     sizes = size or list(SIZES)
     with one_sentence():
-        plans = [simulate(work, fleet, conditions, seed=wanted.seed) for fleet in fleets(profile, work, sizes)]
+        chosen = fleets(profile, work, sizes)
+        plans = [simulate(work, fleet, conditions, seed=wanted.seed) for fleet in chosen]
     currency = profile.currency if isinstance(profile, ClusterProfile) else "USD"
     _print(sizes, plans, "GPUs" if needs.gpus else "places", currency)
+    _print_assumptions(work, conditions, chosen[0])
+    _warn(known, work, chosen, plans)
 
 
-def _known(
-    spec: Spec, results: str | None, seconds: float | None, conditions: Conditions
-) -> tuple[list[float], Conditions]:
-    """Return how long trials take, and what is known of everything else: as given, or as it was in earlier results."""
+def _known(spec: Spec, results: list[str], probe: bool, seconds: float | None, conditions: Conditions) -> Estimate:
+    """Return how long trials take, and what is known of everything else: as given, measured now, or as it was."""
+    from search.driver.estimate import Estimate, from_results
+    from search.driver.estimate import probe as measure
+
+    ways = [name for name, given in (("--results", results), ("--probe", probe), ("--seconds", seconds)) if given]
+    if len(ways) > 1:
+        raise UserError(f"{' and '.join(ways)}: the time of a trial is told in one way; leave the others out")
     if seconds is not None:
-        return [seconds], conditions
-    if results is None:
-        raise UserError(
-            "plan needs to know how long a trial takes: --seconds S, or --results DIR of an earlier search "
-            f"(a short one: rps-search launch SPEC --set trials={2 * spec.repeats} --storage runs/probe)"
-        )
-    from search.driver.experiment import open_experiment
-    from search.results.folder import Folder
-    from search.results.store import ResultStore
-
-    earlier = open_experiment(Folder(results))
-    columns = ["status", "train_seconds", "eval_seconds", "started_at", "finished_at"]
-    rows = ResultStore(earlier.folder).read("trials", columns).to_pylist()
-    rows = [row for row in rows if row["status"] in {"finished", "pruned"} and row["train_seconds"] is not None]
-    if not rows or earlier.spec.provenance is None:
-        raise UserError(f"{results}: no trial has ended there; write --seconds S instead")
-    now, then = spec.train.epochs, earlier.spec.train.epochs
-    if now and not then:
-        raise UserError(f"{results}: trials there trained for no epoch, and say nothing of {now}; write --seconds S")
-    more = now / then - 1 if then else 0.0
-    times = [
-        (row["finished_at"] - row["started_at"]).total_seconds()
-        + more * (row["train_seconds"] + (row["eval_seconds"] or 0.0))
-        for row in rows
-    ]
-    # From the launch to the first trial: Ray and the first process start. Slow trials are among the times already.
-    created = datetime.fromisoformat(earlier.spec.provenance.created_at)
-    lead = (min(row["started_at"] for row in rows) - created).total_seconds()
-    begin = COMMAND_S + max(0.0, lead - conditions.actor_start_s)
-    return times, replace(conditions, begin_s=begin, straggler=0.0)
+        return Estimate([seconds], 0.0, 1.0, conditions)
+    if results:
+        return from_results(spec, results, conditions)
+    if probe:
+        with measure(spec) as folders:
+            return from_results(spec, folders, conditions)
+    raise UserError(
+        "plan needs to know how long a trial takes: --seconds S, --results DIR of an earlier search, or --probe, "
+        "which makes two short ones here"
+    )
 
 
 def _print(sizes: list[int], plans: list[Plan], unit: str, currency: str) -> None:
@@ -102,6 +107,32 @@ def _print(sizes: list[int], plans: list[Plan], unit: str, currency: str) -> Non
         print(
             f"{size:>8} {made.slots:>8} {_duration(made.wall_s):>10} {made.gpu_hours:>10.2f} "
             f"{made.cost:>10.2f} {made.utilisation:>6.0%} {repeated:>9.1%}"
+        )
+
+
+def _print_assumptions(work: Workload, conditions: Conditions, fleet: Fleet) -> None:
+    """Say what the plan rests on."""
+    low, high = min(work.seconds), max(work.seconds)
+    span = f"{low:.3g} s" if low == high else f"{low:.3g} to {high:.3g} s"
+    print(
+        f"a trial alone: {span}; n at once on a machine take n^{work.contention:.2f} times as long; "
+        f"process start {conditions.actor_start_s:g} s; machine replaced in {conditions.machine_start_s:g} s, "
+        f"taken away {fleet.interruptions_per_hour:g} times an hour; failures {conditions.failure:.1%}; "
+        f"stragglers {conditions.straggler:.1%}; sampler and tables {conditions.propose_s + conditions.record_s:.3f} s "
+        f"a trial, {conditions.between_s:.2f} s between two"
+    )
+
+
+def _warn(known: Estimate, work: Workload, fleets: list[Fleet], plans: list[Plan]) -> None:
+    """Say where more trials would share a machine than were ever seen there."""
+    if known.contention is not None:
+        return
+    most = max(math.ceil(made.slots / work.pack / fleet.count) for made, fleet in zip(plans, fleets, strict=True))
+    if abs(most - known.at_once) > 0.5:
+        print(
+            f"rps-search: {known.at_once:.1f} trials at once ran on a machine there; by how much they slow each other "
+            f"at {most} is not known and left out: name results of both with --results twice, or write --probe",
+            file=sys.stderr,
         )
 
 

@@ -12,7 +12,7 @@ def run(*arguments):
 def test_a_plan_for_each_size():
     done = run("quickstart", "--seconds", "10", "--set", "resources.gpus=0.5", "--cluster", "aws")
     assert done.exit_code == 0, done.output
-    heads, *lines = done.output.splitlines()
+    heads, *lines, assumptions = done.output.splitlines()
     assert "USD" in heads
     assert [(line.split()[0], line.split()[1]) for line in lines] == [
         ("1", "2"),
@@ -20,12 +20,16 @@ def test_a_plan_for_each_size():
         ("64", "32"),  # as many as there are trials
         ("512", "32"),
     ]
+    for named in ("process start", "taken away 0.05 times an hour", "failures 0.0%", "stragglers 2.0%", "sampler"):
+        assert named in assumptions
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["quickstart"], "plan needs to know how long a trial takes: --seconds S, or --results DIR"),
+        (["quickstart"], "plan needs to know how long a trial takes: --seconds S, --results DIR"),
+        (["quickstart", "--seconds", "1", "--probe"], "--probe and --seconds: the time of a trial is told in one way"),
+        (["quickstart", "--results", "/no/such/run"], "no experiment is here"),
         (["quickstart", "--seconds", "1", "--cluster", "awz"], "unknown profile 'awz': did you mean 'aws'"),
         (
             ["quickstart", "--seconds", "1", "--cluster", "gcp", "--set", "resources.gpus=4"],

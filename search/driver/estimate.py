@@ -1,0 +1,142 @@
+"""What a plan needs to know of a search before it runs: from the results of earlier ones, or from a short probe."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from clusters.planning import Conditions
+from search.driver.experiment import create_or_open, open_experiment
+from search.errors import UserError
+from search.results import pace
+from search.results.folder import Folder
+from search.results.store import ResultStore
+from search.spec import Spec
+from search.spec.load import parse_spec
+
+# The program is loaded before the launch that results tell of, and shows the frontier after the last trial.
+COMMAND_S = 4.0
+PROBE_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is known of the time of trials.
+
+    Attributes:
+        seconds: What each trial that was looked at takes with a machine to itself, or as it was if the power is None.
+        contention: See :func:`search.results.pace.contention`; None if nothing tells it.
+        at_once: Places of one machine that were busy at a time, on average.
+        conditions: Everything that is not training.
+    """
+
+    seconds: list[float]
+    contention: float | None
+    at_once: float
+    conditions: Conditions
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    spec: Spec
+    rows: list[dict[str, Any]]
+    launched: datetime
+
+
+def from_results(spec: Spec, folders: Sequence[str], conditions: Conditions) -> Estimate:
+    """Learn from earlier searches; several with different numbers of trials at once tell how these slow each other.
+
+    Args:
+        spec: The search that is planned.
+        folders: Experiment folders of searches of the same kind.
+        conditions: Taken where results do not tell.
+
+    Raises:
+        UserError: If a folder tells nothing about this spec.
+    """
+    searches = [_read(folder, spec) for folder in folders]
+    several = [{row["trial_id"] for row in search.rows} for search in searches]
+    # The same trials in several searches are compared with themselves, others with those of their method.
+    kind = "trial_id" if len(several) > 1 and set.intersection(*several) else "method"
+    timed = [trial for search in searches for trial in _timed(search, spec, kind)]
+    power = pace.contention(timed)
+    seconds = [trial.seconds / trial.beside ** (power or 0.0) for trial in timed]
+    return Estimate(
+        seconds,
+        power,
+        statistics.mean(trial.beside for trial in timed),
+        _conditions(searches, power or 0.0, conditions),
+    )
+
+
+@contextmanager
+def probe(spec: Spec) -> Iterator[list[str]]:
+    """Run two short searches on this machine, one trial at a time and as many as fit; give their folders for a while.
+
+    Raises:
+        UserError: If the spec is wrong, or its trials do not fit on this machine.
+    """
+    from clusters import load_profile
+    from search.driver.run import run_search
+
+    trials = max(4, len(spec.space.methods)) * spec.repeats
+    changes = [f"trials={trials}", f"train.epochs={min(spec.train.epochs, PROBE_EPOCHS)}", "claims=[]"]
+    if spec.search.early_stopping:
+        changes.append("search.early_stopping=null")
+    text = spec.model_dump_json(exclude={"provenance"})
+    with tempfile.TemporaryDirectory(prefix="rps-probe-") as scratch:
+        folders = []
+        for name, at_once in (("alone", spec.search.pack), ("together", None)):
+            short = parse_spec(text, [*changes, f"search.concurrency={at_once or 'null'}"])
+            experiment, _ = create_or_open(Folder(f"{scratch}/{name}"), short)
+            outcome = run_search(experiment, load_profile("local"))
+            if outcome.interrupted:
+                raise UserError("the probe was interrupted; write --seconds S or --results DIR instead")
+            folders.append(f"{scratch}/{name}")
+        yield folders
+
+
+def _read(folder: str, spec: Spec) -> _Earlier:
+    earlier = open_experiment(Folder(folder))
+    rows = ResultStore(earlier.folder).read("trials", list(pace.COLUMNS)).to_pylist()
+    rows = [row for row in rows if row["status"] in {"finished", "pruned"} and row["train_seconds"] is not None]
+    if not rows or earlier.spec.provenance is None:
+        raise UserError(f"{folder}: no trial has ended there; write --seconds S instead")
+    now, then = spec.train.epochs, earlier.spec.train.epochs
+    if now and not then:
+        raise UserError(f"{folder}: trials there trained for no epoch, and say nothing of {now}; write --seconds S")
+    if spec.resources.gpus and spec.search.pack != earlier.spec.search.pack:
+        raise UserError(
+            f"{folder}: its trials ran with search.pack={earlier.spec.search.pack}, which tells nothing of "
+            f"{spec.search.pack} on a GPU; make a short search with it"
+        )
+    return _Earlier(earlier.spec, rows, datetime.fromisoformat(earlier.spec.provenance.created_at))
+
+
+def _timed(search: _Earlier, spec: Spec, kind: str) -> list[pace.Timed]:
+    """Return the trials by what each would take with a place to itself: those of a pack take turns."""
+    then = search.spec.train.epochs
+    more = spec.train.epochs / then - 1 if then else 0.0
+    pack = search.spec.search.pack
+    return [
+        replace(trial, seconds=trial.seconds / min(pack, trial.beside), beside=max(1.0, trial.beside / pack))
+        for trial in pace.timed(search.rows, kind=kind, more_epochs=more)
+    ]
+
+
+def _conditions(searches: Sequence[_Earlier], power: float, otherwise: Conditions) -> Conditions:
+    """Return what searches tell of the time before the first trial and between two; slow trials are in theirs."""
+    begin, between = [], []
+    for search in searches:
+        at_once = pace.most_at_once(search.rows)
+        slow = (at_once / search.spec.search.pack) ** power
+        lead = min(map(pace.begin, search.rows)) - search.launched.timestamp()
+        begin.append(COMMAND_S + max(0.0, lead - otherwise.actor_start_s * slow))
+        gap = pace.between(search.rows, at_once=at_once) - otherwise.propose_s - otherwise.record_s
+        between.append(max(0.0, gap) / slow)
+    return replace(otherwise, begin_s=statistics.median(begin), between_s=statistics.median(between), straggler=0.0)

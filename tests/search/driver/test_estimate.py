@@ -1,0 +1,109 @@
+"""What a plan learns from folders of earlier searches, made up so that the answer is known."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from clusters.planning import Conditions, Workload, fleets, simulate
+from clusters.profile import parse_profile
+from search.cli.app import app
+from search.driver.estimate import from_results
+from search.driver.experiment import create_or_open
+from search.errors import UserError
+from search.results.folder import Folder
+from search.results.store import ResultStore
+from search.spec import parse_spec
+
+TRIALS = 24
+START_S = 9.0
+GAP_S = 0.53
+DRIVER_S = Conditions().propose_s + Conditions().record_s
+
+
+def searched(folder, *, at_once, seconds, pack=1):
+    """Write the results of a search whose trials, all alike, ran ``at_once`` at a time."""
+    spec = parse_spec("{}", [f"trials={TRIALS}", f"search.pack={pack}", "train.epochs=4"])
+    experiment, _ = create_or_open(Folder(folder), spec)
+    experiment.save()
+    launched = datetime.fromisoformat(experiment.spec.provenance.created_at)
+    rows = []
+    for number in range(TRIALS):
+        begin = launched + timedelta(seconds=START_S + number // at_once * (seconds + GAP_S))
+        rows.append(
+            {"trial_id": f"{number:012x}", "experiment": "e", "number": number, "repeat": 0, "seed": number}
+            | {"status": "finished", "method": "rps", "host": "here", "params_json": "{}", "config_json": "{}"}
+            | {"started_at": begin, "finished_at": begin + timedelta(seconds=seconds)}
+            | {"setup_seconds": 0.0, "train_seconds": seconds / 2, "eval_seconds": 0.0}
+        )
+    ResultStore(experiment.folder).append("trials", rows)
+    return str(folder), (rows[-1]["finished_at"] - launched).total_seconds()
+
+
+def plan(spec, found, places):
+    work = Workload(spec.trials, found.seconds, 1, 0, {}, None, found.contention or 0.0, spec.search.pack)
+    (fleet,) = fleets(parse_profile({"kind": "local", "cpus": 4}), work, [places])
+    return simulate(work, fleet, found.conditions).wall_s
+
+
+@pytest.fixture
+def spec():
+    return parse_spec("{}", [f"trials={TRIALS}", "train.epochs=4"])
+
+
+def test_a_plan_gives_back_what_it_was_learned_from(tmp_path, spec):
+    """Searches at 1 and 2 at once, where two slow each other by half: the plan meets both, and what lies beyond."""
+    alone, alone_s = searched(tmp_path / "1", at_once=1, seconds=4.0)
+    both, both_s = searched(tmp_path / "2", at_once=2, seconds=6.0)
+    found = from_results(spec, [alone, both], Conditions())
+    assert 2**found.contention == pytest.approx(1.5, rel=0.01)
+    command_s = 4.0
+    assert plan(spec, found, 1) == pytest.approx(alone_s + command_s, rel=0.03)
+    assert plan(spec, found, 2) == pytest.approx(both_s + command_s, rel=0.05)
+
+
+def test_one_search_tells_its_own_time_and_no_contention(tmp_path, spec):
+    folder, wall_s = searched(tmp_path / "2", at_once=2, seconds=6.0)
+    found = from_results(spec, [folder], Conditions())
+    assert (found.contention, found.at_once) == (None, 2)
+    assert found.conditions.between_s == pytest.approx(GAP_S - DRIVER_S, abs=0.01)
+    assert plan(spec, found, 2) == pytest.approx(wall_s + 4.0, rel=0.03)
+
+
+def test_more_epochs_lengthen_what_grows_with_them(tmp_path):
+    """Half of each trial was training for 4 epochs: 8 of them take half as long again."""
+    folder, _ = searched(tmp_path / "1", at_once=1, seconds=4.0)
+    longer = parse_spec("{}", ["train.epochs=8"])
+    assert from_results(longer, [folder], Conditions()).seconds == pytest.approx([6.0] * TRIALS)
+
+
+def test_a_pack_on_a_processor_takes_turns(tmp_path, spec):
+    """Four trials in one place for 8 s each: as if each took 2 s of it."""
+    folder, _ = searched(tmp_path / "4", at_once=4, seconds=8.0, pack=4)
+    assert from_results(spec, [folder], Conditions()).seconds == pytest.approx([2.0] * TRIALS)
+
+
+def test_a_pack_on_a_gpu_must_have_been_tried(tmp_path):
+    folder, _ = searched(tmp_path / "1", at_once=1, seconds=4.0)
+    with pytest.raises(UserError, match=r"search\.pack=1, which tells nothing of 4 on a GPU"):
+        from_results(parse_spec("{}", ["search.pack=4", "resources.gpus=1"]), [folder], Conditions())
+
+
+def test_what_is_not_known_is_said(tmp_path):
+    folder, _ = searched(tmp_path / "1", at_once=1, seconds=4.0)
+    (tmp_path / "two.yaml").write_text("kind: local\ncpus: 2\n")
+    arguments = ["plan", "quickstart", "--cluster", str(tmp_path / "two.yaml"), "--size", "2", "--results", folder]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "by how much they slow each other at 2 is not known" in done.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_probe_runs_both_ways():
+    """Two real short searches; the plan rests on them."""
+    arguments = ["plan", "quickstart", "--probe", "--set", "train.epochs=1", "--size", "2"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[1].split()[:2] == ["2", "2"]
+    assert "not known" not in done.stderr
