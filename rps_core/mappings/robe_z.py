@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,6 @@ import numpy.typing as npt
 from rps_core.hashing import hash_below, hash_sign
 from rps_core.mappings.base import Block
 
-CHUNK = 32
 _SLOTS, _SIGNS = range(2)
 
 
@@ -24,6 +23,7 @@ class RobeZ:
         virtual_size: n.
         slots: m.
         seed: Seed of all hashes.
+        chunk: Z.
     """
 
     virtual_size: int
@@ -32,15 +32,16 @@ class RobeZ:
 
     name: ClassVar[str] = "robe_z"
     needs_index: ClassVar[bool] = True
+    chunk: ClassVar[int] = 32
 
     @classmethod
-    def build(cls, blocks: Sequence[Block], slots: int, seed: int) -> RobeZ:
+    def build(cls, blocks: Sequence[Block], slots: int, seed: int) -> Self:
         """Return the mapping of all weights of ``blocks`` onto ``slots`` slots; their shapes do not matter."""
         return cls(sum(block.size for block in blocks), slots, seed)
 
     def slots_of(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Return the slot of each virtual weight of ``range(start, stop)``."""
-        chunk, position = np.divmod(np.arange(start, stop), CHUNK)
+        chunk, position = np.divmod(np.arange(start, stop), self.chunk)
         return (hash_below(self.slots, self.seed, _SLOTS, chunk) + position) % self.slots
 
     def signs_of(self, start: int, stop: int) -> npt.NDArray[np.int8]:
