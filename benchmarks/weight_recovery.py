@@ -2,18 +2,22 @@
 
 The dense copy is ``scale * theta`` with n trainable weights: what a model would pay for the least thing done to its
 weights. The index tensor is ``psi[IDX] * G`` with stored IDX (int64) and G (float32), as the code of the paper does
-it. All three run in one process, interleaved; medians and their ratios are printed, a JSON object a line.
+it. All three run in one process, interleaved; medians and their ratios are printed, a JSON object a line. So is what a
+step takes beyond the weights and psi's gradient, as the peak of the process's resident memory (Linux).
 
     python benchmarks/weight_recovery.py --sizes 272000 9200000 --threads 2
+    python benchmarks/weight_recovery.py --sizes 9200000 --threads 1 --clock cpu    # where other work runs beside it
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -23,6 +27,7 @@ from rps_core.mappings import Block
 from rps_core.recovery import Recover
 
 SCALE = 0.05
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def make_group(size: int, ratio: float) -> Group:
@@ -68,18 +73,20 @@ def indexed_step(size: int, ratio: float, device: str) -> Callable[[], None]:
     return step
 
 
-def medians(steps: dict[str, Callable[[], None]], repeats: int, device: str) -> dict[str, float]:
+def medians(
+    steps: dict[str, Callable[[], None]], repeats: int, device: str, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Return the median seconds of each step; they take turns, so that noise meets them alike."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()
     for _ in range(repeats):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step()
             if device == "cuda":
                 torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -87,18 +94,39 @@ def report(name: str, value: float, unit: str, against: str, **sizes: object) ->
     print(json.dumps({"name": name, "value": round(value, 4), "unit": unit, "against": against, **sizes}), flush=True)
 
 
-def compare(size: int, ratio: float, device: str, *, index: bool) -> None:
+def extra_bytes(step: Callable[[], None], expected: int) -> int | None:
+    """Return by how much a step's peak of resident memory exceeds ``expected`` more bytes, or None if not on Linux."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+
+    def kilobytes(field: str) -> int:
+        return int(status.read_text().split(f"{field}:")[1].split()[0])
+
+    step()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = kilobytes("VmRSS")
+    step()
+    return 1024 * (kilobytes("VmHWM") - before) - expected
+
+
+def compare(size: int, ratio: float, device: str, *, index: bool, clock: str) -> None:
     """Print one row of the table."""
     steps = {"dense": dense_step(size, device), "shared": shared_step(size, ratio, device)}
     if index:
         steps["index"] = indexed_step(size, ratio, device)
     repeats = max(5, min(60, 60_000_000 // size))
-    took = medians(steps, repeats, device)
-    sizes = {"weights": size, "ratio": ratio, "device": device, "threads": torch.get_num_threads()}
+    took = medians(steps, repeats, device, CLOCKS[clock])
+    sizes = {"weights": size, "ratio": ratio, "device": device, "threads": torch.get_num_threads(), "clock": clock}
     times = {f"{name}_ms": round(value * 1e3, 3) for name, value in took.items()}
     report("recovery_vs_dense", took["shared"] / took["dense"], "x", "dense scale-and-copy", **sizes, **times)
     if index:
         report("recovery_vs_index", took["index"] / took["shared"], "x faster", "psi[IDX] * G", **sizes)
+    extra = extra_bytes(steps["shared"], 4 * size) if device == "cpu" else None
+    if extra is not None:
+        against = "forward and backward beyond the weights"
+        report("extra_memory", extra / 2**20, "MiB", against, **sizes, psi_mib=4 * round(size / ratio) / 2**20)
     if device == "cuda":
         moved = 4 * (2 * size + 2 * round(size / ratio))
         copied = 2 * 4 * 2 * size / took["dense"]
@@ -128,12 +156,13 @@ def main() -> None:
     parser.add_argument(
         "--no-index", action="store_true", help="leave the index tensor out: it needs 24 bytes a weight"
     )
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help="cpu: the process's own seconds")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     for size in args.sizes:
         for ratio in args.ratios:
-            compare(size, ratio, args.device, index=not args.no_index)
+            compare(size, ratio, args.device, index=not args.no_index, clock=args.clock)
     if args.device == "cuda":
         for batch in (1, 4, 16):
             for ratio in (16, 64, 256):

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rps_core.kernels import Layer
 from rps_core.kernels.choose import make_kernel
 from rps_core.kernels.folded import FoldedKernel
+from rps_core.kernels.rows import worth_rows
 from rps_core.mappings import MAPPINGS, Block
 
 CPU = torch.device("cpu")
@@ -53,35 +55,47 @@ def test_recover_and_fold_are_the_definition(name, slots):
     torch.testing.assert_close(kernel.fold(grads[2:], [2, 3]), R.T[:, some] @ flat[some])
 
 
-def test_random_fold_takes_long_psi_by_runs_and_short_psi_by_rows():
-    layers = layers_of([(300, 200)])
-    rows = FoldedKernel(MAPPINGS["random_fold"].build([layers[0].block], 100, 0), layers, CPU)
-    runs = FoldedKernel(MAPPINGS["random_fold"].build([layers[0].block], 20_000, 0), layers, CPU)
-    assert rows._rows == [(0, 600)]
-    assert rows._runs == [[]]
-    assert runs._rows[0][0] == runs._rows[0][1]
-    assert len(runs._runs[0]) <= 6
+def random_fold(shapes, slots, seed=0):
+    layers = layers_of(shapes)
+    mapping = MAPPINGS["random_fold"].build([layer.block for layer in layers], slots, seed)
+    return layers, mapping, FoldedKernel(mapping, layers, CPU)
 
 
-@pytest.mark.parametrize("slots", [150_000, 70_000, 900])
-def test_random_fold_over_many_sign_blocks_and_row_chunks(slots, monkeypatch):
+def test_random_fold_takes_many_partitions_as_rows_and_few_by_runs():
+    """Runs cost a call each: 600 partitions of 100 are rows, 3 of 20,000 are at most 6 runs."""
+    assert random_fold([(300, 200)], 100)[2]._whole == (range(600),)
+    assert random_fold([(300, 200)], 100)[2]._runs == ([],)
+    long = random_fold([(300, 200)], 20_000)[2]
+    assert not long._whole[0]
+    assert len(long._runs[0]) <= 6
+    few = random_fold([(10, 10), (25, 100), (30, 10)], 100)[2]
+    assert few._whole == (range(1, 1), range(1, 26), range(29, 29))
+    assert worth_rows(92_000, 100)
+    assert not worth_rows(920_000, 10)
+
+
+@pytest.mark.parametrize("slots", [150_000, 70_000, 5000, 900])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_random_fold_over_many_sign_blocks_and_row_chunks(slots, dtype, monkeypatch):
+    """By runs of several sign blocks, by rows one by one, and by rows of many at once."""
     monkeypatch.setattr("rps_core.mappings.random_fold.SIGN_PERIOD", 1 << 16)
-    monkeypatch.setattr("rps_core.kernels.folded._ROWS_AT_ONCE", 1 << 16)
-    layers = layers_of([(1000, 290), (100, 100)])
-    mapping = MAPPINGS["random_fold"].build([layer.block for layer in layers], slots, 5)
-    kernel = make_kernel(mapping, layers, CPU)
+    monkeypatch.setattr("rps_core.kernels.rows.AT_ONCE", 1 << 13)
+    monkeypatch.setattr("rps_core.kernels.rows.LONG", 4000)
+    shapes = [(1000, 290), (100, 100)]
+    layers, mapping, kernel = random_fold(shapes, slots, 5)
+    assert bool(kernel._whole[0]) == (slots < 10_000)
     n = mapping.virtual_size
     index, sign = torch.from_numpy(mapping.slots_of(0, n)), torch.from_numpy(mapping.signs_of(0, n))
-    scale = torch.cat([torch.full((layer.block.size,), layer.scale) for layer in layers])
-    psi = torch.randn(slots)
-    weights = torch.cat([weight.flatten() for weight in kernel.recover(psi, [0, 1])])
-    torch.testing.assert_close(weights, psi[index] * sign * scale)
-    grads = torch.randn(n)
-    folded = kernel.fold([grads[:290_000].view(1000, 290), grads[290_000:].view(100, 100)], [0, 1])
-    expected = torch.zeros(slots, dtype=torch.float64).index_add(0, index, (grads * sign * scale).double())
-    torch.testing.assert_close(folded, expected.float(), atol=1e-4, rtol=1e-4)
-    again = kernel.fold([grads[:290_000].view(1000, 290), grads[290_000:].view(100, 100)], [0, 1])
-    assert torch.equal(folded, again)
+    scale = torch.cat([torch.full((layer.block.size,), layer.scale, dtype=torch.float64) for layer in layers])
+    psi, grads = torch.randn(slots).to(dtype), torch.randn(n).to(dtype)
+    weights = kernel.recover(psi, [0, 1])
+    expected = (psi.double()[index] * sign * scale).to(dtype)
+    torch.testing.assert_close(torch.cat([weight.flatten() for weight in weights]), expected)
+    split = [part.view(shape) for part, shape in zip(grads.split([290_000, 10_000]), shapes, strict=True)]
+    folded = kernel.fold(split, [0, 1])
+    expected = torch.zeros(slots, dtype=torch.float64).index_add(0, index, grads.double() * sign * scale)
+    torch.testing.assert_close(folded.double(), expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(folded, kernel.fold(split, [0, 1]))
 
 
 @pytest.mark.parametrize("name", ["random_fold", "hashed_net"])
@@ -96,39 +110,52 @@ def test_half_precision_is_summed_in_single(name):
     assert float(total) == pytest.approx(1000 / 256)
 
 
-class Largest(TorchDispatchMode):
-    """Notes the entries of the largest storage that an operator makes."""
+class Peak(TorchDispatchMode):
+    """Notes the most bytes that tensors made under it take at one time."""
 
     def __init__(self):
         super().__init__()
-        self.entries = 0
+        self.live, self.peak = {}, 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         result = function(*args, **(kwargs or {}))
-        given = [
-            tensor.untyped_storage().data_ptr()
-            for tensor in tree_leaves((args, kwargs))
-            if isinstance(tensor, torch.Tensor)
-        ]
         for made in tree_leaves(result):
-            if isinstance(made, torch.Tensor) and made.untyped_storage().data_ptr() not in given:
-                self.entries = max(self.entries, made.untyped_storage().nbytes() // made.element_size())
+            if isinstance(made, torch.Tensor) and made.untyped_storage()._cdata not in given:
+                self.live[made.untyped_storage()._cdata] = StorageWeakRef(made.untyped_storage()), made.nbytes
+        self.live = {key: (ref, size) for key, (ref, size) in self.live.items() if not ref.expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.live.values()))
         return result
 
 
-@pytest.mark.parametrize("slots", [300, 40_000])
-def test_random_fold_takes_memory_of_order_m_beside_the_weights(slots, monkeypatch):
-    """A forward makes the weights and else at most 4 m; a backward makes no more than rows at once."""
-    monkeypatch.setattr("rps_core.kernels.folded._ROWS_AT_ONCE", 6000)
-    n = 1_000_000
-    layers = layers_of([(1000, 1000)])
-    kernel = FoldedKernel(MAPPINGS["random_fold"].build([layers[0].block], slots, 0), layers, CPU)
-    psi, grad = torch.randn(slots), torch.randn(1000, 1000)
-    with Largest() as forward:
-        kernel.recover(psi, [0])
-    with Largest() as backward:
-        kernel.fold([grad], [0])
-    assert forward.entries == n
-    assert backward.entries <= max(4 * slots, 2 * 6000)
-    held = [t for t in vars(kernel).values() if isinstance(t, torch.Tensor)] + list(kernel._patterns.values())
-    assert sum(tensor.numel() for tensor in held) <= 2 * slots + 3 * -(-n // slots)
+@pytest.mark.parametrize("slots", [300, 8000, 25_000, 90_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_random_fold_takes_memory_of_order_m_beside_the_weights(slots, dtype, monkeypatch):
+    """Beside n weights a forward, and beside m sums a backward, takes a few times m and a constant."""
+    monkeypatch.setattr("rps_core.kernels.rows.AT_ONCE", 6000)
+    monkeypatch.setattr("rps_core.kernels.rows.LONG", 20_000)
+    monkeypatch.setattr("rps_core.mappings.random_fold.SIGN_PERIOD", 1 << 16)
+    n, at_once = 300_000, 6000
+    *_, kernel = random_fold([(300, 1000)], slots)
+    psi, grad = torch.randn(slots).to(dtype), torch.randn(300, 1000).to(dtype)
+    for _ in range(2):  # the first call makes the sign pattern in this dtype
+        with Peak() as forward:
+            weight = kernel.recover(psi, [0])
+        with Peak() as backward:
+            out = kernel.fold([grad], [0])
+    constant = 8 * -(-n // slots) + 4 * 4 * at_once
+    assert forward.peak >= n * dtype.itemsize
+    assert forward.peak - n * dtype.itemsize <= 6 * slots * dtype.itemsize + constant
+    assert out.nbytes <= backward.peak <= 6 * slots * 4 + constant
+    del weight
+
+
+def test_random_fold_keeps_no_index(monkeypatch):
+    monkeypatch.setattr("rps_core.mappings.random_fold.SIGN_PERIOD", 1 << 16)
+    for slots in (300, 8000, 250_000):
+        *_, kernel = random_fold([(1000, 1000)], slots)
+        kernel.fold(kernel.recover(torch.randn(slots), [0]), [0])
+        held = [kernel._pattern, *kernel._patterns.values()]
+        if kernel._rows:
+            held += [tensor for tensor in vars(kernel._rows).values() if isinstance(tensor, torch.Tensor)]
+        assert sum(tensor.numel() for tensor in held) <= 2 * slots + 3 * -(-1_000_000 // slots) + 8

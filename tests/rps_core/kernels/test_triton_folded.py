@@ -61,7 +61,6 @@ def test_equals_the_pytorch_kernel(slots, dtype):
 def test_several_blocks_of_the_sign_pattern(monkeypatch):
     monkeypatch.setattr("rps_core.mappings.random_fold.SIGN_PERIOD", 64)
     monkeypatch.setattr("rps_core.kernels.triton_folded.SIGN_PERIOD", 64)
-    monkeypatch.setattr("rps_core.kernels.folded.ROWS_BELOW", 64)
     fast, plain = kernels(500)
     psi = torch.randn(500, device=DEVICE)
     assert fast.period == 64
