@@ -7,35 +7,18 @@ This is what loads torch and the data, so the driver has it done by another proc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from baselines import sparse_summary
 from search.data import ImageData, check_batch_size, load_dataset
+from search.driver.prepare import Facts
 from search.driver.weights import read_weights
 from search.methods import check_arguments, layer_shapes
 from search.models import build_model, stage_patterns
 from search.models.weights import load_weights_
 from search.spec import Spec
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the driver needs to know; small, and free of torch.
-
-    Attributes:
-        layer_shapes: Shape of each compressed weight by layer, in the order of the model.
-        groups: Patterns of layers that share a budget.
-        skipped: Names of the images that cannot be decoded.
-        meta: Facts of the experiment as ``results/meta.json`` stores them.
-    """
-
-    layer_shapes: dict[str, tuple[int, ...]]
-    groups: list[str]
-    skipped: tuple[str, ...]
-    meta: dict[str, Any]
 
 
 def find_facts(spec: Spec) -> tuple[ImageData, Facts]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.errors import UserError
@@ -16,9 +16,25 @@ from search.spec import Spec
 
 if TYPE_CHECKING:
     from search.data import ImageData
-    from search.driver.facts import Facts
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the driver needs to know of data and model. It stands here, not where it is found out: that loads torch.
+
+    Attributes:
+        layer_shapes: Shape of each compressed weight by layer, in the order of the model.
+        groups: Patterns of layers that share a budget.
+        skipped: Names of the images that cannot be decoded.
+        meta: Facts of the experiment as ``results/meta.json`` stores them.
+    """
+
+    layer_shapes: dict[str, tuple[int, ...]]
+    groups: list[str]
+    skipped: tuple[str, ...]
+    meta: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,10 +85,10 @@ def prepare(spec: Spec, question: Question) -> Prepared:
         facts: Facts | str = ray.get(question.told)
     except RayTaskError as error:
         raise error.cause from error
-    except WorkerCrashedError as error:
+    except RayError as error:
         raise UserError(
-            f"data {spec.data.name!r}, model {spec.model.name!r}: the process that loads them died; "
-            "most often it had too little memory"
+            f"data {spec.data.name!r}, model {spec.model.name!r}: the process that loads them died "
+            f"({type(error).__name__}); most often it had too little memory"
         ) from error
     if isinstance(facts, str):
         raise UserError(facts)

@@ -1,6 +1,9 @@
 import errno
 import os
 import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,21 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path: Path, monke
     assert caught.value.errno == errno.ENOSPC
     assert folder.read("f") == b"old"
     assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_writer_that_is_killed_before_the_rename_leaves_the_old_file(tmp_path: Path) -> None:
+    Folder(tmp_path).write_whole("f", b"old")
+    code = (
+        "import os, signal, sys; from search.results.folder import Folder;"
+        "os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL);"
+        "Folder(sys.argv[1]).write_whole('f', b'new')"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    folder = Folder(tmp_path)
+    assert folder.read("f") == b"old"
+    assert [entry.path for entry in folder.list()] == ["f"]
+    assert len(list(folder.list(temporary=True))) == 1
 
 
 def test_leftovers_of_dead_writers_are_listed_apart(tmp_path: Path) -> None:
