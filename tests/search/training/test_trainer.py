@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from search.data.batches import DeviceSplit, eval_batches
 from search.spec import ModelSpec, TrainSpec
+from search.training.trainer import EVAL_BATCH_SIZE
 from search.trial import Trial
+from tests.search.conftest import make_split
 
 CONVOLUTIONS = ModelSpec(name="tests.search.training.test_packed:convolutions")
 TRAIN = TrainSpec(epochs=3, batch_size=16, precision="float32")
@@ -63,3 +66,28 @@ def test_a_step_is_that_of_plain_pytorch(make_config, tiny_data):
     assert report.loss == pytest.approx(loss.item(), rel=1e-5)
     for parameter, wanted in zip(trial.trainer.model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.detach(), wanted.detach())
+
+
+@pytest.mark.parametrize("method", ["rps", "rand", "dense"])
+def test_many_images_are_judged_with_weights_that_are_computed_once(method, make_config, tiny_data, monkeypatch):
+    from rps_core.group import Group
+
+    trial = Trial(make_config(method, model=CONVOLUTIONS, train=TRAIN), tiny_data, threads=1)
+    trial.step()
+    many = DeviceSplit.of(make_split(2 * EVAL_BATCH_SIZE + 1, seed=4), "cpu")
+    recovered = []
+    whole = Group.recover
+
+    def recover(group, psi, indices, **options):
+        recovered.extend(indices)
+        return whole(group, psi, indices, **options)
+
+    monkeypatch.setattr(Group, "recover", recover)
+    accuracy, loss = trial.trainer.evaluate(many)
+    assert recovered == ([0, 1, 2] if method == "rps" else [])
+    trial.trainer.model.eval()
+    with torch.inference_mode():
+        inputs, labels = next(eval_batches(many, batch_size=len(many), mean=tiny_data.mean, std=tiny_data.std))
+        logits = trial.trainer.model(inputs)
+    assert accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item(), abs=0.002)
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-4)
