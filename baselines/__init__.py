@@ -1,5 +1,6 @@
 """Pruning, lottery tickets and small models: what parameter sharing is compared against."""
 
+from baselines.channel_files import load_channels, width_note
 from baselines.channels import ChannelConfig, prune_channels_
 from baselines.cost import Cost, measure_cost
 from baselines.files import load_sparse, read_note, save_sparse
@@ -20,6 +21,7 @@ __all__ = [
     "TrainFn",
     "apply_masks_",
     "count_rounds",
+    "load_channels",
     "load_sparse",
     "lottery_ticket_",
     "masks_of",
@@ -32,4 +34,5 @@ __all__ = [
     "small_model",
     "sparse_summary",
     "unmask_",
+    "width_note",
 ]

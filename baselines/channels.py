@@ -16,7 +16,7 @@ from baselines.channel_graph import ChannelGroup, channel_groups
 from baselines.layers import prunable_weights
 from baselines.masks import masks_of
 from baselines.pruning import score
-from baselines.scorers import Scorer
+from baselines.scorers import Scorer, find_method
 from baselines.scorers.gradients import LossFn
 from baselines.selection import select
 from rps_core.budgets import check_ratio
@@ -27,7 +27,8 @@ class ChannelConfig:
     """How channels are pruned.
 
     Attributes:
-        method: As in `PruneConfig`; scores are computed once.
+        method: As in `PruneConfig`, but for the allocations ``"erk"`` and ``"uniform"``, which rank nothing; scores are
+            computed once.
         ratio: Weights before / weights after, counted over all prunable weights; >= 1. It is met as nearly as whole
             channels allow.
         scope: ``"global"`` ranks the channels of all layers together; ``"layer"`` keeps the same share of each.
@@ -42,6 +43,8 @@ class ChannelConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if find_method(self.method).allocation is not None:
+            raise ValueError(f"channels are ranked by scores, but {self.method!r} has none: take mag, snip or another")
         check_ratio(self.ratio)
         if self.scope not in ("global", "layer"):
             raise ValueError(f"scope must be 'global' or 'layer', but got {self.scope!r}")
@@ -90,10 +93,10 @@ def prune_channels_(
         model, config.method, loss_fn=loss_fn, batches=evidence, example_input=example_input, seed=config.seed
     )
     kept = _choose(model, groups, scores, config)
-    _cut_(model_copy := copy.deepcopy(model), groups, kept)
+    cut_(model_copy := copy.deepcopy(model), groups, kept)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         model_copy.eval()(example_input)  # a network that does not fit together fails here, and not in place
-    return _cut_(model, groups, kept)
+    return cut_(model, groups, kept)
 
 
 def _choose(
@@ -142,7 +145,8 @@ def _count(weights: Mapping[str, Sequence[int]], groups: Sequence[ChannelGroup],
     return sum(math.prod(shape) * share[name] for name, shape in weights.items())
 
 
-def _cut_(model: nn.Module, groups: Sequence[ChannelGroup], kept: Sequence[Tensor]) -> nn.Module:
+def cut_(model: nn.Module, groups: Sequence[ChannelGroup], kept: Sequence[Tensor]) -> nn.Module:
+    """Keep only the given channels of each group, by position, in place; gradients of cut layers are dropped."""
     for group, index in zip(groups, kept, strict=True):
         for name in (*group.producers, *group.followers):
             _keep_outputs_(model.get_submodule(name), index)

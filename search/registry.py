@@ -23,6 +23,7 @@ METHODS: Mapping[str, str] = {
     "synflow": "search.methods.pruning:prune",
     "erk": "search.methods.pruning:prune",
     "uniform": "search.methods.pruning:prune",
+    "channels": "search.methods.channels:channels",
     "ltr": "search.methods.tickets:ltr",
 }
 MODELS: Mapping[str, str] = {

@@ -48,6 +48,7 @@ KNOWN = {
     "dense": Look(7, "star"),
     "erk": Look(1, "diamond"),
     "uniform": Look(2, "hexagon"),
+    "channels": Look(3, "square"),
 }
 
 

@@ -15,7 +15,7 @@ from search.spec.fields import Scalar, bounds
 SHARE_LIMIT = 3.0
 UNCOMPRESSED = frozenset({"dense"})
 # These shrink the model or bring their own allocation.
-OWN_SPLIT_ONLY = frozenset({"dense", "small", "erk", "uniform"})
+OWN_SPLIT_ONLY = frozenset({"dense", "small", "channels", "erk", "uniform"})
 
 METHOD = "method"
 SHARES = 2
@@ -57,6 +57,11 @@ class Space:
         self._groups: dict[str, tuple[Group, ...]] = {}
         for method in spec.methods:
             scope = spec.budget_scope(method)
+            if method in OWN_SPLIT_ONLY and spec.methods[method].budgets not in (None, "global"):
+                raise UserError(
+                    f"space.methods.{method}.budgets: must be global or left out, because {method!r} splits its memory "
+                    f"itself, but got {scope!r}"
+                )
             if method in OWN_SPLIT_ONLY or scope == "global":
                 continue
             patterns = list(groups) if scope == "groups" else list(sizes)

@@ -88,7 +88,8 @@ class MethodSpec(SpecModel):
     """How the memory is split between layers: see space.budgets."""
     args: dict[str, SearchedValue] = {}
     """Further arguments of the method, each fixed or searched: mapping and gradient_scaling for rps, rounds and
-    rewind_epochs for ltr, floor for the pruning methods."""
+    rewind_epochs for ltr, floor for the pruning methods, scorer (rand, mag, snip, grasp, synflow), scope
+    and floor for channels."""
 
 
 class SpaceSpec(SpecModel):
@@ -96,7 +97,7 @@ class SpaceSpec(SpecModel):
 
     methods: dict[str, MethodSpec] = Field(default={"rps": MethodSpec(), "synflow": MethodSpec()}, min_length=1)
     """The methods, each with its own ranges: a list of names, or a mapping from name to ranges. Known: dense, rps,
-    rand, mag, snip, grasp, synflow, erk, uniform, ltr, small, or your own package.module:function."""
+    rand, mag, snip, grasp, synflow, erk, uniform, ltr, small, channels, or your own package.module:function."""
     ratio: SearchedNumber = Range(low=2, high=100)
     """Compression ratio of all compressed weights together, total / kept."""
     lr: SearchedNumber = Range(low=0.02, high=1.0)

@@ -9,7 +9,7 @@ from torch import nn
 
 from baselines import ChannelConfig, PruneConfig, measure_cost, prune_, prune_channels_, sparse_summary
 from baselines.channel_graph import channel_groups
-from baselines.channels import _choose, _cut_
+from baselines.channels import _choose, cut_
 from baselines.layers import prunable_weights
 
 IMAGE = torch.zeros(2, 3, 8, 8)
@@ -55,7 +55,7 @@ def test_a_narrow_model_is_the_wide_one_without_what_reads_the_cut_channels(name
             gone[index] = False
             for consumer, repeat in group.consumers:
                 wide.get_submodule(consumer).weight[:, gone.repeat_interleave(repeat)] = 0
-    narrow = _cut_(model, groups, kept)
+    narrow = cut_(model, groups, kept)
     assert size(narrow) < size(wide) / 2
     assert torch.allclose(narrow(x), wide(x), rtol=1e-3, atol=1e-4 * wide(x).abs().max().item())
 
@@ -123,4 +123,6 @@ def test_errors_leave_the_model_alone(residual, mlp):
         ChannelConfig(floor=0)
     with pytest.raises(ValueError, match="scope must be"):
         ChannelConfig(scope="all")
+    with pytest.raises(ValueError, match="channels are ranked by scores, but 'erk' has none"):
+        ChannelConfig(method="erk")
     assert all(torch.equal(t, residual().state_dict()[name]) for name, t in model.state_dict().items())

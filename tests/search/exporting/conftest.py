@@ -14,7 +14,7 @@ from search.results.load import SPEC_PATH
 from search.spec import DataSpec, ModelSpec, Spec, TrainSpec
 from search.trial import Trial
 
-METHODS = ("dense", "small", "rps", "rand")
+METHODS = ("dense", "small", "channels", "rps", "rand")
 DATA = DataSpec(name="digits", train_limit=120)
 MODEL = ModelSpec(args={"hidden": [16]})
 TRAIN = TrainSpec(epochs=2, batch_size=16, schedule="constant")

@@ -61,9 +61,11 @@ def test_the_dense_model_has_neither_ratio_nor_budgets():
     assert (suggestion.ratio, suggestion.budgets, suggestion.params) == (1.0, None, {})
 
 
-@pytest.mark.parametrize("method", ["small", "erk", "uniform"])
+@pytest.mark.parametrize("method", ["small", "channels", "erk", "uniform"])
 def test_methods_with_their_own_allocation_get_no_budgets(method):
     assert space(methods=[method]).replay({}).budgets is None
+    with pytest.raises(UserError, match=rf"space.methods.{method}.budgets: must be global or left out.* got 'layers'"):
+        space(methods={method: {"budgets": "layers"}})
 
 
 def test_further_arguments_are_fixed_or_searched():
