@@ -16,7 +16,7 @@ from rps_core.mappings import RandomFold
 FEWEST = 8
 """Fewer whole partitions than this in a layer are taken by runs: rows have a cost of their own."""
 
-WORTH = 1 << 12
+WORTH = 1 << 11
 """Slots that are laid out again in the time that a run costs, whatever its length."""
 
 AT_ONCE = 1 << 18

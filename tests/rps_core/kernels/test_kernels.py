@@ -128,7 +128,7 @@ class Peak(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("slots", [300, 8000, 25_000, 90_000])
+@pytest.mark.parametrize("slots", [300, 8000, 24_000, 90_000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_random_fold_takes_memory_of_order_m_beside_the_weights(slots, dtype, monkeypatch):
     """Beside n weights a forward, and beside m sums a backward, takes a few times m and a constant."""
