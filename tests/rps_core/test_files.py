@@ -171,6 +171,100 @@ def test_noise_is_refused(tmp_path, noise):
         load_compressed(tmp_path / "noise", small())
 
 
+def refused_or_equal(path, expected):
+    """A damaged file is refused in a sentence that names it and leaves the model alone, or it loads what was saved."""
+    fresh = small()
+    try:
+        load_compressed(path, fresh)
+    except ValueError as error:
+        assert str(path) in str(error)  # noqa: PT017 - which of the two happens is what varies
+        assert untouched(fresh)
+    else:
+        assert torch.equal(fresh.eval()(IMAGES), expected)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_of_any_kind_is_refused_or_harmless(saved, data):
+    """Cut at any length, several bits flipped, a stretch taken out, doubled or zeroed."""
+    model, path = saved
+    whole = bytearray(path.read_bytes())
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(whole))] * 2), label="stretch"))
+    kind = data.draw(st.sampled_from(["cut", "flip", "remove", "double", "zero"]))
+    if kind == "cut":
+        whole = whole[:start]
+    elif kind == "flip":
+        for place in data.draw(st.lists(st.integers(0, 8 * len(whole) - 1), min_size=1, max_size=5)):
+            whole[place // 8] ^= 1 << place % 8
+    else:
+        part = whole[start:stop]
+        whole[start:stop] = {"remove": b"", "double": part + part, "zero": bytes(len(part))}[kind]
+    damaged = path.with_name("damaged")
+    damaged.write_bytes(whole)
+    refused_or_equal(damaged, model(IMAGES))
+
+
+TEXTS = [
+    "F32",
+    "F64",
+    "F16",
+    "BF16",
+    "F8_E4M3",
+    "F8_E8M0",
+    "F4",
+    "I8",
+    "U8",
+    "I64",
+    "BOOL",
+    "C64",
+    "",
+    "sha256",
+    "psi_0",
+]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_edits_of_the_header_are_refused_or_harmless(saved, data):
+    """Any entry of the safetensors header changed for something else, with the lengths made to fit."""
+    model, path = saved
+    whole = path.read_bytes()
+    length = struct.unpack("<Q", whole[:8])[0]
+    header = json.loads(whole[8 : 8 + length])
+    name = data.draw(st.sampled_from(sorted(header)))
+    odd = st.sampled_from([*TEXTS, None, -1, 2**63, 1.5, [], {}, [0], [0, 2**62], True])
+    if data.draw(st.booleans()):
+        header[name][data.draw(st.sampled_from(sorted(header[name])))] = data.draw(odd)
+    elif data.draw(st.booleans()):
+        header[data.draw(st.sampled_from(TEXTS))] = header.pop(name)
+    else:
+        header[name] = data.draw(odd)
+    text = json.dumps(header).encode()
+    edited = path.with_name("edited")
+    edited.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
+    refused_or_equal(edited, model(IMAGES))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_forged_configurations_are_refused_or_harmless(saved, data):
+    """Any field of the configuration, with a checksum that fits: nonsense is refused, or says the same."""
+    model, path = saved
+    forged = path.with_name("forged")
+    forged.write_bytes(path.read_bytes())
+    odd = st.sampled_from([None, -1, 2**70, 1e308, float("nan"), "", "*", [], [[]], {}, {"*": 1e400}, {"": []}, True])
+    field = data.draw(st.sampled_from([*RPSConfig.__dataclass_fields__, "unknown"]))
+    forge(forged, lambda header, tensors: header["config"].update({field: data.draw(odd)}))
+    fresh = small()
+    try:
+        load_compressed(forged, fresh)
+    except ValueError as error:
+        assert str(forged) in str(error)  # noqa: PT017 - as above
+        assert untouched(fresh)
+    else:
+        assert torch.equal(fresh.psi_0, model.psi_0)
+
+
 def forge(path, change):
     """Write a file again with its header or tensors changed, and a checksum that fits."""
     whole = path.read_bytes()
