@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from rps_core.group import Group
@@ -20,6 +21,7 @@ from rps_core.theory import (
     load_report,
     mean_fetches,
     power_law,
+    pruning_variance,
     stable_learning_rate,
 )
 
@@ -61,29 +63,60 @@ def stable_ranges() -> None:
                 report("stable_learning_rate", value, "x", "dense model", scaling=scaling, init_std=std, loss=kind)
 
 
+RATIOS = (1, 2, 4, 10, 20, 50, 100)
+EXPONENTS = (0.0, 0.5, 1.0, 1.5, 2.0)
+
+
 def preservation() -> None:
-    """Variance of the squared norm under sharing and under random pruning, over inputs of growing imbalance."""
+    """Relative error of the squared norm over inputs of growing imbalance: sharing and pruning at random, by formula.
+
+    The error is the root of the expected variance over the expected squared norm, n.
+    """
     n = 1000
-    for ratio in (2, 10, 50):
+    for ratio in RATIOS:
         m = n // ratio
-        for exponent in (0.0, 0.5, 1.0, 1.5, 2.0):
+        for exponent in EXPONENTS:
             variances = power_law(n, exponent)
-            value = expected_pruning_variance(variances, m) / expected_fold_variance(variances, m)
+            shared, pruned = expected_fold_variance(variances, m), expected_pruning_variance(variances, m)
             sizes = {"entries": n, "ratio": ratio, "exponent": exponent}
-            report("pruning_over_sharing_variance", value, "x", "formula", **sizes)
+            report("sharing_norm_error", np.sqrt(shared) / n, "of the norm", "formula", **sizes)
+            report("pruning_norm_error", np.sqrt(pruned) / n, "of the norm", "formula", **sizes)
+            if shared > 0:
+                report("pruning_over_sharing_variance", pruned / shared, "x", "formula", **sizes)
 
 
-def simulated(draws: int = 4000) -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=240), rng.normal(size=240)
-    errors = []
+def simulated(draws: int = 1000) -> None:
+    """Errors of norms and inner products over fixed pairs of a given cosine, by simulation and by formula."""
+    n, rng = 400, np.random.default_rng(0)
+    for exponent in (0.0, 1.0, 2.0):
+        spread = np.sqrt(power_law(n, exponent))
+        x, z = spread * rng.normal(size=n), spread * rng.normal(size=n)
+        x, z = x / np.linalg.norm(x), z - x * (x @ z) / (x @ x)
+        for cosine in (1.0, 0.5, 0.0):
+            y = cosine * x + np.sqrt(1 - cosine**2) * z / np.linalg.norm(z)
+            for ratio in (2, 10, 50):
+                simulate_pair(x, y, n // ratio, draws, {"entries": n, "exponent": exponent, "cosine": cosine})
+
+
+def simulate_pair(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], m: int, draws: int, sizes: dict[str, object]
+) -> None:
+    """Print the root mean square errors of ``<x, y>`` with m entries kept, for sharing and for pruning at random."""
+    n, rng = len(x), np.random.default_rng(1)
+    errors: dict[str, list[float]] = {"sharing": [], "pruning": []}
     for seed in range(draws):
-        mapping = RandomFold(240, 24, seed)
-        index, sign = mapping.slots_of(0, 240), mapping.signs_of(0, 240)
-        shared = [np.bincount(index, weights=sign * values, minlength=24) for values in (x, y)]
-        errors.append(shared[0] @ shared[1] - x @ y)
-    ratio = float(np.mean(np.square(errors))) / fold_variance(x, y, 24)
-    report("sharing_variance", ratio, "simulation / formula", "1", entries=240, ratio=10, draws=draws)
+        mapping = RandomFold(n, m, seed)
+        index, sign = mapping.slots_of(0, n), mapping.signs_of(0, n)
+        shared = [np.bincount(index, weights=sign * values, minlength=m) for values in (x, y)]
+        kept = rng.choice(n, size=m, replace=False)
+        errors["sharing"].append(shared[0] @ shared[1] - x @ y)
+        errors["pruning"].append(n / m * (x[kept] @ y[kept]) - x @ y)
+    formulas = {"sharing": fold_variance(x, y, m), "pruning": pruning_variance(x, y, m)}
+    for name, values in errors.items():
+        error = float(np.sqrt(np.mean(np.square(values))))
+        expected = float(f"{np.sqrt(formulas[name]):.5g}")
+        what = {"ratio": n // m, "draws": draws, "formula": expected}
+        report(f"{name}_inner_product_error", error, "of |x| |y|", "0, by simulation", **sizes, **what)
 
 
 def main() -> None:
