@@ -140,6 +140,19 @@ def test_constraints_reach_the_sampler_and_a_latency_that_is_not_known_counts_fo
     assert outcome({}, [row | {"status": "pruned", "latency_ms": None}], spec).status == "failed"
 
 
+def test_a_run_that_is_put_back_is_the_next_one(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=2)
+    ledger = Ledger(spec, make_proposer(spec))
+    first, second = ledger.next(), ledger.next()
+    assert ledger.next() is None
+    ledger.put_back(first)
+    assert ledger.next() is first
+    assert ledger.next() is None
+    for run in (first, second):
+        ledger.record(run, end_of(run))
+    assert ledger.complete
+
+
 def test_further_repeats_are_run_beside_the_budget_and_survive_a_crash(make_spec, make_proposer, end_of):
     spec = make_spec(trials=4)
     rows = drain(Ledger(spec, make_proposer(spec)), end_of)
