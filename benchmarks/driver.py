@@ -88,10 +88,12 @@ def ours(trials: int, sampler: str, cpus: int, sleep_s: float) -> dict[str, Any]
     """Run the real driver over trials that do nothing but sleep, on so many logical CPUs."""
     tuning.TrialActor = NothingActor
     ends: list[tuple[float, int]] = []
+    processor: list[tuple[float, int]] = []
 
     def watch(progress: Any) -> None:
         if not ends or progress.ended != ends[-1][1]:
             ends.append((time.perf_counter(), progress.ended))
+            processor.append((time.process_time(), progress.ended))
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Folder(f"{scratch}/run")
@@ -105,6 +107,8 @@ def ours(trials: int, sampler: str, cpus: int, sleep_s: float) -> dict[str, Any]
     times = _times(ends, trials)
     return {
         **times,
+        # Of this process alone: it hardly depends on what else the machine does.
+        "processor": _times(processor, trials),
         # From the end of the first tenth, so that the start of the processes does not count.
         "to_minimum": round(times["after_first_tenth_ms"] * cpus / (1000 * sleep_s), 3) if sleep_s else None,
         "rows": rows,

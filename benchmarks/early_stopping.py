@@ -3,10 +3,12 @@
 Run it from the root as ``python -m benchmarks.early_stopping``: as a script, its folder would hide ``baselines``.
 
 ``--problem digits`` trains: a small network on the handwritten digits, every method of the quickstart, in this process
-and without Ray, which changes nothing of what is proposed, trained and stopped. ``--problem made_up`` makes learning
-curves up that cross (see ``_problems.compression``): they rise to their final accuracy at a speed that depends on the
-learning rate and the ratio, with noise. A few workers run asynchronously. Only trials that were trained to their end
-count: a frontier consists of those. Prints one JSON object a line for each seed: the share of epochs (less is better).
+and without Ray, which changes nothing of what is proposed, trained and stopped. ``--problem recorded`` searches at
+random, without replacement, among trials on the digits that ``--record`` trained once and wrote to the file
+``--curves``: many seeds in a minute. ``--problem made_up`` makes learning curves up that cross (see
+``_problems.compression``): they rise to their final accuracy at a speed that depends on the learning rate and the
+ratio, with noise. A few workers run asynchronously. Only trials that were trained to their end count: a frontier
+consists of those. Prints one JSON object a line for each seed: the share of epochs (less is better).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import moocore
@@ -27,7 +30,7 @@ from search.data import ImageData
 from search.driver.facts import find_facts
 from search.driver.ledger import configure
 from search.errors import UserError
-from search.proposing import Proposer
+from search.proposing import ExhaustedError, Proposer
 from search.proposing.past import Status
 from search.space import Space, Suggestion
 from search.spec import Spec, load_spec
@@ -90,16 +93,58 @@ class Real:
         return True
 
 
+@dataclass
+class Recorded:
+    """A trial that was trained before."""
+
+    memory: float
+    curve: list[float]
+    accuracy: float = 0.0
+    epoch: int = 0
+
+    def train(self) -> bool:
+        """See :class:`Running`."""
+        self.accuracy = self.curve[self.epoch]
+        self.epoch += 1
+        return True
+
+
+class Proposing(Protocol):
+    """What is asked for trials, and told how they ended."""
+
+    def ask(self) -> tuple[int, Suggestion]:
+        """Return the number of a new proposal, and the proposal."""
+
+    def tell(self, number: int, *, status: Status, accuracy: float | None = None, memory: float | None = None) -> None:
+        """Learn how a proposal ended."""
+
+
+class Order:
+    """Proposes what a list holds, by its number, in an order drawn at random."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self._rest = [int(number) for number in np.random.default_rng(seed).permutation(length)]
+
+    def ask(self) -> tuple[int, Suggestion]:
+        """See :class:`Proposing`."""
+        if not self._rest:
+            raise ExhaustedError
+        return self._rest.pop(), Suggestion(method="", ratio=1.0, lr=1.0, weight_decay=0.0)
+
+    def tell(self, number: int, **result: object) -> None:
+        """Learn nothing."""
+
+
 @dataclass(frozen=True)
 class Searched:
-    """What is searched: a space, how a proposal becomes a trial, and the reference point of the hypervolume."""
+    """What is searched: who proposes, how a proposal becomes a trial, and the reference point of the hypervolume."""
 
-    space: Space
+    proposer: Callable[[], Proposing]
     start: Callable[[int, Suggestion], Running]
     reference: tuple[float, float]
 
 
-def made_up(seed: int, max_epochs: int) -> Searched:
+def made_up(seed: int, arguments: argparse.Namespace) -> Searched:
     """Return a search over made-up trials."""
     problem, rng = compression(), np.random.default_rng(seed)
 
@@ -107,30 +152,62 @@ def made_up(seed: int, max_epochs: int) -> Searched:
         negated_accuracy, log_memory = problem.losses(suggestion)
         # High ratios and small learning rates learn slowly.
         slow = 2.0 + 0.5 * math.log2(suggestion.ratio) + max(0.0, -math.log(suggestion.lr))
-        return MadeUp(-negated_accuracy, math.exp(log_memory), slow, max_epochs, rng)
+        return MadeUp(-negated_accuracy, math.exp(log_memory), slow, arguments.epochs, rng)
 
-    return Searched(problem.space, start, problem.reference)
+    return Searched(lambda: Proposer(problem.space, seed=seed, sampler=arguments.sampler), start, problem.reference)
 
 
-def digits(seed: int, max_epochs: int) -> Searched:
+def digits(seed: int, arguments: argparse.Namespace) -> Searched:
     """Return a search over trials that train."""
-    spec = load_spec("quickstart", [*DIGITS, f"train.epochs={max_epochs}", f"seed={seed}"])
+    spec = load_spec("quickstart", [*DIGITS, f"train.epochs={arguments.epochs}", f"seed={seed}"])
     data, facts = find_facts(spec)
     space = Space(spec.space, facts.layer_shapes, groups=facts.groups)
-    reference = (0.0, math.log(facts.meta["reference"]["memory"]))
-    return Searched(space, lambda number, suggestion: Real(spec, data, number, suggestion), reference)
+    return Searched(
+        lambda: Proposer(space, seed=seed, sampler=arguments.sampler),
+        lambda number, suggestion: Real(spec, data, number, suggestion),
+        (0.0, math.log(facts.meta["reference"]["memory"])),
+    )
+
+
+def recorded(seed: int, arguments: argparse.Namespace) -> Searched:
+    """Return a search over trials that were trained before."""
+    lines = [json.loads(line) for line in arguments.curves.read_text().splitlines()]
+    known = [line for line in lines if len(line.get("curve", ())) == arguments.epochs]
+    reference = (0.0, math.log(max(line["memory"] for line in known)))
+    return Searched(
+        lambda: Order(len(known), seed),
+        lambda number, suggestion: Recorded(known[number]["memory"], known[number]["curve"]),
+        reference,
+    )
+
+
+def record(arguments: argparse.Namespace) -> None:
+    """Train trials drawn at random to their ends, and write their curves."""
+    arguments.sampler = "random"
+    searched = digits(0, arguments)
+    proposer = searched.proposer()
+    with arguments.curves.open("a") as file:
+        for _ in range(arguments.record):
+            number, suggestion = proposer.ask()
+            trial = searched.start(number, suggestion)
+            curve = [trial.accuracy for _ in range(arguments.epochs) if trial.train()]
+            file.write(json.dumps({"memory": trial.memory, "curve": curve}) + "\n")
 
 
 def search(
-    searched: Searched, moasha: MOASHA | None, *, seed: int, sampler: str, trials: int, max_epochs: int
+    searched: Searched, moasha: MOASHA | None, *, trials: int, max_epochs: int
 ) -> Iterator[tuple[int, Status, float, float]]:
     """Run a search; yield the epochs trained so far, and how the trial that ended then ended, with its losses."""
-    proposer = Proposer(searched.space, seed=seed, sampler=sampler)
+    proposer = searched.proposer()
     running: list[tuple[int, list[int], Running]] = []
     spent = started = 0
     while started < trials or running:
         while started < trials and len(running) < WORKERS:
-            number, suggestion = proposer.ask()
+            try:
+                number, suggestion = proposer.ask()
+            except ExhaustedError:
+                trials = started
+                break
             started += 1
             try:
                 running.append((number, [0], searched.start(number, suggestion)))
@@ -159,10 +236,9 @@ def hypervolume(ended: list[tuple[float, float]], reference: tuple[float, float]
 
 def compare(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
     """Run both searches with a seed and return what the second needed."""
-    make = {"digits": digits, "made_up": made_up}[arguments.problem]
-    sizes = {"seed": seed, "sampler": arguments.sampler, "max_epochs": arguments.epochs}
-    searched = make(seed, arguments.epochs)
-    plain = list(search(searched, None, trials=arguments.trials, **sizes))
+    make = PROBLEMS[arguments.problem]
+    searched = make(seed, arguments)
+    plain = list(search(searched, None, trials=arguments.trials, max_epochs=arguments.epochs))
     budget = plain[-1][0]
     target = hypervolume([(a, m) for _, status, a, m in plain if status == "finished"], searched.reference)
     moasha = MOASHA(
@@ -170,7 +246,7 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
     )
     ended: list[tuple[float, float]] = []
     reached_at, volume, count = math.inf, 0.0, 0
-    for spent, status, *losses in search(searched, moasha, trials=20 * arguments.trials, **sizes):
+    for spent, status, *losses in search(searched, moasha, trials=20 * arguments.trials, max_epochs=arguments.epochs):
         if spent > budget or (reached_at < math.inf and not arguments.to_the_end):
             break
         count += 1
@@ -185,7 +261,9 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
         "unit": "share of epochs until the hypervolume of the search without early stopping is reached",
         "against": "the same search without early stopping",
         "trials": arguments.trials,
-        **sizes,
+        "max_epochs": arguments.epochs,
+        "seed": seed,
+        "sampler": "random" if arguments.problem == "recorded" else arguments.sampler,
         "grace_epochs": arguments.grace_epochs,
         "reduction_factor": arguments.reduction_factor,
         "hypervolume_against": round(target, 4),
@@ -195,19 +273,27 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
     }
 
 
+PROBLEMS = {"digits": digits, "made_up": made_up, "recorded": recorded}
+
+
 def main() -> None:
     """Print the lines."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problem", choices=["digits", "made_up"], default="digits")
+    parser.add_argument("--problem", choices=sorted(PROBLEMS), default="digits")
     parser.add_argument("--trials", type=int, default=60, help="of the search without early stopping")
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--sampler", default="tpe")
     parser.add_argument("--grace-epochs", type=int, default=1)
-    parser.add_argument("--reduction-factor", type=float, default=2.0)
+    parser.add_argument("--reduction-factor", type=float, default=3.0)
+    parser.add_argument("--curves", type=Path, default=Path("curves.jsonl"), help="file of recorded trials")
+    parser.add_argument("--record", type=int, metavar="TRIALS", help="add so many trials to it, and end")
     parser.add_argument("--to-the-end", action="store_true", help="go on to equal epochs once it is reached")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
+    if arguments.record:
+        record(arguments)
+        return
     for seed in arguments.seeds:
         print(json.dumps(compare(arguments, seed)), flush=True)
 

@@ -166,7 +166,7 @@ class EarlyStoppingSpec(SpecModel):
 
     grace_epochs: PositiveInt = 1
     """Epochs that every trial may train."""
-    reduction_factor: float = Field(default=2.0, gt=1)
+    reduction_factor: float = Field(default=3.0, gt=1)
     """Rungs lie at grace_epochs times its powers. There, trials that none dominates go on, and of the others at most
     one in this many."""
 
