@@ -26,7 +26,7 @@ from search.exporting.trust import config_of, refuse_foreign_code
 from search.methods import load_trained
 from search.outputs import write_all, writing_to
 from search.training.engine import choose_engine
-from search.training.trainer import evaluate
+from search.training.evaluation import evaluate
 from search.trial import build, threads_for, workbench
 
 MODEL, FACTS, CARD = "model.safetensors", "model.json", "README.md"

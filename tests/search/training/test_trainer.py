@@ -5,7 +5,7 @@ import torch
 
 from search.data.batches import DeviceSplit, eval_batches
 from search.spec import ModelSpec, TrainSpec
-from search.training.trainer import EVAL_BATCH_SIZE
+from search.training.evaluation import EVAL_BATCH_SIZE
 from search.trial import Trial
 from tests.search.conftest import make_split
 
