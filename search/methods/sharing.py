@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+from pathlib import Path
 from typing import Literal
+
+from torch import nn
 
 from rps_core import RPSConfig, compress_, compression_summary, load_compressed, project_, save_compressed
 from search.methods.base import Compressed, Workbench, loads_with
@@ -48,6 +52,12 @@ def rps(
         model,
         virtual_size=summary.virtual_size,
         stored_parameters=summary.stored_parameters,
-        stored_bytes=summary.stored_bytes,
+        stored_bytes=_file_bytes(model),
         save=save_compressed,
     )
+
+
+def _file_bytes(model: nn.Module) -> int:
+    """Return the size of the model's file, header included, as it is counted for pruned models too."""
+    with tempfile.TemporaryDirectory() as folder:
+        return save_compressed(model, Path(folder) / "model").size_bytes
