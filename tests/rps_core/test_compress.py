@@ -129,6 +129,18 @@ def test_adam_steps_are_relative_to_the_layer_s_std_at_init_std_one(mlp, std):
     torch.testing.assert_close((path[0] - before).abs(), torch.full_like(before, 1e-3 * scale), rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("scaling", ["effective_update", "none"])
+def test_the_scaled_gradient_is_in_psi_s_unit(mlp, scaling):
+    """So weight decay means the same for any init_std, and clipping to a fixed norm does not."""
+    x, grads = torch.linspace(-1, 1, 12).double().view(2, 6), []
+    for std in (0.1, 1.0):
+        model = compress_(copy.deepcopy(mlp).double(), RPSConfig(ratio=3, gradient_scaling=scaling, init_std=std))
+        model(x).square().sum().backward()
+        grads.append(model.psi_0.grad)
+    factor = 10 if scaling == "effective_update" else 0.1
+    torch.testing.assert_close(grads[1], grads[0] * factor, rtol=1e-5, atol=1e-8)
+
+
 def test_project_is_the_least_squares_solution(mlp):
     weights = [mlp[0].weight.detach().double().clone(), mlp[2].weight.detach().double().clone()]
     model = project_(mlp.double(), RPSConfig(ratio=3))
