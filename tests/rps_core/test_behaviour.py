@@ -13,6 +13,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
 
 from rps_core import RPSConfig, compress_, to_dense
 
@@ -143,13 +144,16 @@ def test_autocast(build, batch):
     assert torch.nn.functional.cosine_similarity(model.psi_0.grad, plain, dim=0) > 0.99
 
 
-def test_channels_last():
-    model = compress_(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)), CONFIG)
+@pytest.mark.parametrize("whole", [True, False])
+def test_channels_last(resnet, whole):
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    model = compress_(resnet.eval() if whole else layers, CONFIG)
     images = torch.randn(2, 3, 8, 8)
     expected, before = model(images), gradients(model, images)
     model.to(memory_format=torch.channels_last)
     images = images.to(memory_format=torch.channels_last)
-    assert model(images).is_contiguous(memory_format=torch.channels_last)
+    features = model.features(images) if whole else model(images)
+    assert features.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(model(images), expected)
     torch.testing.assert_close(gradients(model, images), before)
 
@@ -171,6 +175,26 @@ def test_wrapped_and_nested_models(build, batch):
     wrapped(batch).square().mean().backward()
     torch.testing.assert_close(model.psi_0.grad, expected)
     assert torch.equal(to_dense(wrapped).eval()(batch), wrapped.eval()(batch))
+
+
+def test_functional_call_and_vmap_over_models(build, batch):
+    model = compress_(build(), CONFIG).eval()
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    stacked = {name: torch.stack([value.detach(), value.detach() * 2]) for name, value in state.items()}
+    both = torch.func.vmap(lambda s: torch.func.functional_call(model, s, (batch,)), randomness="error")(stacked)
+    for number in range(2):
+        one = torch.func.functional_call(model, {name: value[number] for name, value in stacked.items()}, (batch,))
+        torch.testing.assert_close(both[number], one, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(both[0], both[1])
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_a_transformer(transformer, reentrant):
+    model, tokens = compress_(transformer, CONFIG), torch.randint(0, 40, (3, 9))
+    expected = gradients(model, tokens)
+    inner = model.encoder.forward
+    model.encoder.forward = lambda x: checkpoint(inner, x, use_reentrant=reentrant)
+    torch.testing.assert_close(gradients(model, tokens), expected)
 
 
 @pytest.mark.parametrize("mapping", ["random_fold", "roast"])
