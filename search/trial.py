@@ -77,6 +77,7 @@ class Trial:
         measure.reset_peak_memory(self.engine.device)
         self._example = torch.zeros(1, *data.shape, device=self.engine.device)
         self.compressed = compress(workbench(config, data, self.engine.device, weights))
+        self.engine = self.engine.laid_out_for(self.compressed.model)
         self.trainer: Trainer = Trainer(
             self.compressed.model,
             data,

@@ -183,7 +183,9 @@ def evaluate_bundle(
     data = load_dataset(where)
     torch.set_num_threads(threads_for(1))
     engine = choose_engine(build(config, data), config.train.precision, gpu=gpu)
-    model = engine.place(load_trained(workbench(config, data, engine.device), bundle.folder / MODEL))
+    model = load_trained(workbench(config, data, engine.device), bundle.folder / MODEL)
+    engine = engine.laid_out_for(model)
+    model = engine.place(model)
     accuracy, loss = evaluate(model, DeviceSplit.of(data.test, engine.device), data, engine)
     return {
         "accuracy": accuracy,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import nn
 
 from search.errors import UserError
+
+# Floats in the widest vector register of a processor.
+VECTOR_CHANNELS = 16
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Engine:
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device and the layout, in place, and return it."""
         return model.to(self.device).to(memory_format=self.memory_format)
+
+    def laid_out_for(self, model: nn.Module) -> Engine:
+        """Return this engine with the layout that suits a model, which compression may have made narrower."""
+        fits = computes_channels_last(model, self.device)
+        return replace(self, memory_format=torch.channels_last if fits else torch.contiguous_format)
 
     def synchronize(self) -> None:
         """Wait until the device has done what was asked of it, as a clock must."""
@@ -66,8 +74,22 @@ def choose_engine(model: nn.Module, precision: Literal["auto", "float32", "bfloa
         dtype = torch.bfloat16 if wanted else torch.float32
     else:
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    layout = torch.channels_last if convolutional else torch.contiguous_format
-    return Engine(device, dtype, layout)
+    return Engine(device, dtype, torch.contiguous_format).laid_out_for(model)
+
+
+def computes_channels_last(model: nn.Module, device: torch.device) -> bool:
+    """Return whether a model has convolutions of images and the device computes all of them right in channels_last.
+
+    On processors, oneDNN writes past the end of its buffers in the backward pass of a strided 1x1 convolution of fewer
+    input channels than fill its vectors (torch 2.15, AVX2: 1 and 3 channels end the process, "double free").
+    """
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    unsafe = [
+        module
+        for module in convolutions
+        if set(module.kernel_size) == {1} and set(module.stride) != {1} and module.in_channels % VECTOR_CHANNELS
+    ]
+    return bool(convolutions) and (device.type != "cpu" or not unsafe)
 
 
 def computes_bfloat16(device: torch.device) -> bool:
