@@ -73,7 +73,7 @@ class Judged:
 
 
 def candidates(stores: Sequence[ResultStore]) -> list[Candidate]:
-    """Return the proposals of some experiments, in the order of their numbers."""
+    """Return the proposals of some experiments, in the order of their numbers; those that only failed too."""
     trials = read_all(stores, "trials", list(_COLUMNS), folder=True)
     found: dict[tuple[int, str, int], Candidate] = {}
     for row in trials.sort_by([("number", "ascending"), ("repeat", "ascending")]).to_pylist():
@@ -88,7 +88,7 @@ def candidates(stores: Sequence[ResultStore]) -> list[Candidate]:
         elif _finite(row["accuracy"]) and _finite(row["accuracy_val"]):
             found[key].accuracy.append(row["accuracy"])
             found[key].accuracy_val.append(row["accuracy_val"])
-    return [one for one in found.values() if one.seeds]
+    return list(found.values())
 
 
 def judge(claims: Iterable[ClaimSpec], known: Sequence[Candidate]) -> list[Judged]:
@@ -99,7 +99,10 @@ def judge(claims: Iterable[ClaimSpec], known: Sequence[Candidate]) -> list[Judge
         if claim.each is None:
             lines.append(_line(claim, None, of, against))
             continue
-        for value in sorted({one.config[claim.each] for one in of if claim.each in one.config}, key=_order):
+        values = {one.config[claim.each] for one in of if claim.each in one.config}
+        if not values:
+            lines.append(_line(claim, None, of, against))
+        for value in sorted(values, key=_order):
             same = {claim.each: value}
             others = against if claim.each in claim.against else _matching(against, same)
             lines.append(_line(claim, value, _matching(of, same), others))
@@ -152,8 +155,10 @@ _SCHEMA = pa.schema(
 def _line(claim: ClaimSpec, where: Scalar | None, of: list[Candidate], against: list[Candidate]) -> Judged:
     first, second = best(of), best(against)
     if first is None or second is None:
-        missing = claim.of if first is None else claim.against
+        missing, group = (claim.of, of) if first is None else (claim.against, against)
         note = f"no finished trial has {', '.join(f'{name} {value}' for name, value in missing.items())}"
+        failed = sum(one.failed for one in group)
+        note += f"; {failed} failed" if failed else ""
         return Judged(claim.claim, where, first, second, None, None, None, "not decided", note)
     difference, half = welch(first.accuracy, second.accuracy)
     if half is None:
@@ -171,7 +176,8 @@ def best(group: Sequence[Candidate]) -> Candidate | None:
     Only as many seeds count as all have, so that further seeds of one do not change what is chosen. A proposal of
     which a seed failed (a learning rate that diverges now and then) is passed over where others have no failure.
     """
-    sound = [one for one in group if not one.failed] or list(group)
+    finished = [one for one in group if one.seeds]
+    sound = [one for one in finished if not one.failed] or finished
     common = min((one.seeds for one in sound), default=0)
     return max(sound, key=lambda one: fmean(one.accuracy_val[:common]), default=None)
 

@@ -122,6 +122,15 @@ def test_one_seed_is_not_decided_but_shown(add, judged):
     assert (row["accuracy"], row["seeds"], row["where"], row["note"]) == (0.9, 1, None, "one seed has no interval")
 
 
+def test_a_side_that_only_failed_is_said_to_have(add, judged):
+    add("rps", None, None)
+    add("snip", (0.5, 0.5), (0.5, 0.5))
+    (line,) = judged(HIGHER | {"each": "ratio"})
+    assert (line.where, line.verdict, line.note) == (10, "not decided", "no finished trial has method rps; 2 failed")
+    (line,) = judged(HIGHER | {"each": "ratio", "of": {"method": "mag"}})
+    assert (line.where, line.note) == (None, "no finished trial has method mag")
+
+
 def test_a_claim_about_no_field_of_a_trial_is_refused():
     with pytest.raises(ValueError, match="unknown field of a trial 'methd': did you mean 'method'"):
         ClaimSpec(**HIGHER | {"of": {"methd": "rps"}})
