@@ -20,19 +20,15 @@ from search.spec.claims import ClaimSpec, Relation
 from search.spec.fields import Scalar, flattened
 
 Verdict = Literal["holds", "does not hold", "not decided"]
-_COLUMNS = ("trial_id", "experiment", "number", "repeat", "status", "accuracy", "accuracy_val", "config_json")
+_COLUMNS = ("experiment", "number", "repeat", "status", "accuracy", "accuracy_val", "config_json")
 
 
 @dataclass
 class Candidate:
     """A proposal with its seeds, in the order of their repeats."""
 
-    folder: int
-    """Index of its experiment folder."""
     number: int
     """Number of the proposal in its search."""
-    trial_id: str
-    """Its first finished trial."""
     config: dict[str, Any]
     """The trial's configuration, nested names joined by dots."""
     accuracy: list[float] = field(default_factory=list)
@@ -77,12 +73,11 @@ def candidates(stores: Sequence[ResultStore]) -> list[Candidate]:
     trials = read_all(stores, "trials", list(_COLUMNS), folder=True)
     found: dict[tuple[int, str, int], Candidate] = {}
     for row in trials.sort_by([("number", "ascending"), ("repeat", "ascending")]).to_pylist():
-        folder = row.get(FOLDER, 0)
-        key = (folder, row["experiment"], row["number"])
+        key = (row.get(FOLDER, 0), row["experiment"], row["number"])
         if row["config_json"] is None:
             continue  # a row of another program
         if key not in found:
-            found[key] = Candidate(folder, row["number"], row["trial_id"], flattened(json.loads(row["config_json"])))
+            found[key] = Candidate(row["number"], flattened(json.loads(row["config_json"])))
         if row["status"] != "finished":
             found[key].failed += 1
         elif _finite(row["accuracy"]) and _finite(row["accuracy_val"]):
@@ -99,11 +94,12 @@ def judge(claims: Iterable[ClaimSpec], known: Sequence[Candidate]) -> list[Judge
         if claim.each is None:
             lines.append(_line(claim, None, of, against))
             continue
-        values = {one.config[claim.each] for one in of if claim.each in one.config}
+        # By their text: a value may be a list (the widths of a network), which no set takes.
+        values = {json.dumps(one.config[claim.each]): one.config[claim.each] for one in of if claim.each in one.config}
         if not values:
             lines.append(_line(claim, None, of, against))
-        for value in sorted(values, key=_order):
-            same = {claim.each: value}
+        for value in sorted(values.values(), key=_order):
+            same = {claim.each: [value]}
             others = against if claim.each in claim.against else _matching(against, same)
             lines.append(_line(claim, value, _matching(of, same), others))
     return lines
