@@ -161,6 +161,8 @@ class Ledger:
         proposal = self._proposals[run.number]
         proposal.rows.append(row)
         if proposal.complete:
+            # What is known of ten thousand proposals lies in the tables, not here.
+            del self._proposals[run.number]
             past = outcome(run.params, proposal.rows, self._spec, number=run.number)
             self._proposer.tell(
                 run.number,
@@ -179,7 +181,6 @@ class Ledger:
         self._proposals[number] = _Proposal(self._spec.repeats)
         for repeat in range(self._spec.repeats):
             run = Run(configure(self._spec, suggestion, number, repeat), number, repeat, suggestion.params)
-            self._runs.setdefault(number, []).append(run)
             self._waiting.append(run)
             self.new_runs.append(run)
 

@@ -28,6 +28,7 @@ from search.driver.ledger import Ledger
 from search.driver.progress import Progress
 from search.driver.recorder import Recorder
 from search.driver.searcher import LedgerSearcher
+from search.driver.silence import Silence
 from search.driver.weights import read_weights
 from search.results.store import ResultStore
 from search.stopping import MOASHA
@@ -117,7 +118,7 @@ def run_trials(
                 num_samples=-1,
                 reuse_actors=True,
                 max_failures=spec.failures.retries,
-                callbacks=[recorder],
+                callbacks=[recorder, Silence()],
                 verbose=0,
                 raise_on_failed_trial=False,
                 trial_name_creator=lambda trial: trial.trial_id,

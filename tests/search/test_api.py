@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ from search.errors import UserError
 
 SPEC = {
     "name": "api",
-    "trials": 3,
+    "trials": 6,
     "data": {"name": "tests.search.cli.tiny:images"},
     "model": {"args": {"hidden": [8]}},
     "train": {"epochs": 1, "batch_size": 16},
@@ -16,17 +17,37 @@ SPEC = {
 }
 
 
+@pytest.fixture
+def trials_alive(monkeypatch):
+    """How many trials Tune holds in memory, each time that one has ended."""
+    from ray.tune.experiment import Trial
+
+    from search.driver.recorder import Recorder
+
+    def count(self, *arguments, **named):
+        end(self, *arguments, **named)
+        gc.collect()
+        alive.append(sum(type(thing) is Trial for thing in gc.get_objects()))
+
+    alive: list[int] = []
+    end = Recorder._end
+    monkeypatch.setattr(Recorder, "_end", count)
+    return alive
+
+
 @pytest.mark.ray
-def test_a_search_from_python_uses_the_ray_that_runs_and_leaves_it(tmp_path):
+def test_a_search_from_python_uses_the_ray_that_runs_and_leaves_it(tmp_path, trials_alive):
     import ray
 
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         results = search.launch(SPEC, storage=tmp_path / "run", overrides=["train.epochs=2"])
-        assert results.trials["error"].to_pylist() == [None, None, None]
-        assert search.load(tmp_path / "run").epochs.num_rows == 6
-        assert search.resume(tmp_path / "run").trials.num_rows == 3
+        assert results.trials["error"].to_pylist() == [None] * 6
+        assert search.load(tmp_path / "run").epochs.num_rows == 12
+        assert search.resume(tmp_path / "run").trials.num_rows == 6
         assert ray.is_initialized()
+        assert len(trials_alive) == 6
+        assert max(trials_alive) <= 3, "one that runs, one that waits, one that has just ended"
     finally:
         ray.shutdown()
 
