@@ -1,9 +1,9 @@
 """Whole partitions of RANDOMFOLD as rows: for layers of so many that a product for each run would cost too much.
 
-The rotations of psi are windows of psi laid out twice, so that a partition is one window and not two runs. Where psi
-is long, each window is one product. Where it is short, many windows are copied at once and multiplied by the sign
-pattern together; the transpose lays signed weights out with their beginning once more after their end, copies the
-windows that turn them back and sums them. What is copied is kept so small that it stays in the cache.
+The rotations of psi are windows of psi laid out twice, so that a partition is one window and not two runs. Many
+windows are copied at once to where the weights go and multiplied there by the sign pattern. The transpose adds long
+partitions one by one; of short ones it lays signed weights out with their beginning once more after their end, copies
+the windows that turn them back and sums them. What is handled at once is kept so small that it stays in the cache.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ FEWEST = 8
 WORTH = 1 << 11
 """Slots that are laid out again in the time that a run costs, whatever its length."""
 
-AT_ONCE = 1 << 18
-"""Weights that are copied at once: 1 MiB in float32."""
+AT_ONCE = 1 << 20
+"""Scalars that the transpose has in hand at once: 4 MiB in float32, with two threads or more the fastest."""
 
 LONG = 1 << 14
-"""psi of this length has its partitions taken one by one: a product then outweighs the call."""
+"""psi of this length has its partitions added one by one: a product then outweighs the call."""
 
 _PIECES, _PIECES_FROM = 8, 1 << 12
 """Pieces in which a partition is turned back, so that little is laid out again; and the length of psi to cut from."""
@@ -44,32 +44,29 @@ class Rows:
 
     def __init__(self, mapping: RandomFold, device: torch.device) -> None:
         self._slots, offsets, flips = mapping.slots, mapping.offsets, mapping.flips[:, 0]
-        self._step = max(1, AT_ONCE // mapping.slots)
         # Windows of [psi, psi, -psi, -psi]: one that starts 2m later is the negated rotation.
         self._forth = torch.from_numpy(offsets + mapping.slots * (1 - flips.astype(int)))
         self._back = torch.from_numpy((mapping.slots - offsets) % mapping.slots)
         self._flips = torch.from_numpy(flips)
         pieces = _PIECES if mapping.slots >= _PIECES_FROM else 1
         self._piece = -(-mapping.slots // pieces)
+        # A fixed number, not one for each number of threads: the order of the sums hangs on it.
+        self._step = max(1, AT_ONCE // (2 * mapping.slots + self._piece))
         self._pieces = torch.arange(pieces, device=device) * self._piece
+        self._forth = self._forth.to(device)
         if mapping.slots < LONG:
-            self._forth, self._back, self._flips = (x.to(device) for x in (self._forth, self._back, self._flips))
+            self._back, self._flips = self._back.to(device), self._flips.to(device)
 
     def recover(self, out: Tensor, psi: Tensor, pattern: Tensor, scale: float, low: int) -> None:
         """Write partitions from ``low`` on into ``out``, ``(partitions, slots)``, of psi's dtype."""
         slots, scaled = self._slots, psi * scale
         negated = -scaled
-        windows = torch.cat([scaled, scaled, negated, negated])
-        if slots >= LONG:
-            for row, first in zip(out.unbind(), self._forth[low : low + len(out)].tolist(), strict=True):
-                torch.mul(windows[first : first + slots], pattern, out=row)
-            return
-        rotations, chunks = windows.unfold(0, slots, 1), out.split(self._step)
-        turned = psi.new_empty(len(chunks[0]), slots)
-        for rows, places in zip(chunks, self._forth[low : low + len(out)].split(self._step), strict=True):
-            some = turned[: len(rows)]
-            torch.index_select(rotations, 0, places, out=some)
-            torch.mul(some, pattern, out=rows)
+        rotations = torch.cat([scaled, scaled, negated, negated]).unfold(0, slots, 1)
+        for rows, places in zip(
+            out.split(self._step), self._forth[low : low + len(out)].split(self._step), strict=True
+        ):
+            torch.index_select(rotations, 0, places, out=rows)
+            rows.mul_(pattern)
 
     def fold(self, out: Tensor, weights: Tensor, pattern: Tensor, scale: float, low: int) -> None:
         """Add the transpose of :meth:`recover` of ``weights``, ``(partitions, slots)``, to ``out``, ``(slots,)``."""
@@ -83,16 +80,19 @@ class Rows:
             return
         piece, pieces = self._piece, len(self._pieces)
         chunks = weights.split(self._step)
-        most, scaled = len(chunks[0]), pattern * scale
+        most, scaled, signs = len(chunks[0]), pattern * scale, flips.to(dtype)
         longer, turned = out.new_empty(most, slots + piece), out.new_empty(most, pieces * piece)
         windows, total = longer.view(-1).unfold(0, piece, 1), out.new_zeros(pieces * piece)
-        starts = torch.arange(most, device=out.device)[:, None] * (slots + piece)
+        # Where in `longer` each piece of each row begins, for all chunks at once: calls cost more than these sums.
+        rows_of = torch.arange(len(weights), device=out.device).remainder_(most).mul_(slots + piece)
+        places = (back[:, None] + self._pieces).remainder_(slots).add_(rows_of[:, None]).split(self._step)
+        beginning, ending = longer[:, :slots], longer[:, slots:]
         with torch.autocast(out.device.type, enabled=False):
-            for rows, first, signs in zip(chunks, back.split(self._step), flips.split(self._step), strict=True):
-                count = len(rows)
-                torch.mul(rows.to(dtype), scaled, out=longer[:count, :slots])
-                longer[:count, slots:].copy_(longer[:count, :piece])
-                places = (first[:, None] + self._pieces).remainder_(slots).add_(starts[:count]).view(-1)
-                torch.index_select(windows, 0, places, out=turned.view(-1, piece)[: len(places)])
-                total.addmv_(turned[:count].t(), signs.to(dtype))
+            for rows, firsts, turns in zip(chunks, places, signs.split(self._step), strict=True):
+                if (count := len(rows)) < most:
+                    beginning, ending, turned = beginning[:count], ending[:count], turned[:count]
+                torch.mul(rows.to(dtype), scaled, out=beginning)
+                ending.copy_(beginning[:, :piece])
+                torch.index_select(windows, 0, firsts.view(-1), out=turned.view(-1, piece))
+                total.addmv_(turned.t(), turns)
         out.add_(total[:slots])
