@@ -37,7 +37,8 @@ class CompressionSummary:
         ratio: n / m.
         stored_parameters: Slots and uncompressed parameters: what papers count.
         stored_bytes: What a file must hold: psi in ``psi_dtype``, a float32 scale for each layer, the seed, and all
-            uncompressed parameters and buffers, floating-point ones as float32.
+            uncompressed parameters and buffers, floating-point ones as float32. A file adds a header of some 400
+            bytes, which :func:`rps_core.save_compressed` counts in ``size_bytes``.
         groups: The groups.
         relative_error: For each layer ``|w - recovered| / |w|`` where :func:`rps_core.project_` made psi from
             trained weights; else None.
