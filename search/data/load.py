@@ -151,7 +151,9 @@ def _checked(split: AnySplit, name: str, part: str) -> AnySplit:
 def _classes(raw: RawImages, name: str) -> int:
     """Return the number of classes, after checking every label against it."""
     parts = [("training", raw.train)] + ([("test", raw.test)] if raw.test is not None else [])
-    classes = raw.classes if raw.classes is not None else int(max(part.labels.max() for _, part in parts)) + 1
+    counted = raw.classes is None
+    # Counted from the training images: a class that only test images have could never be learnt.
+    classes = raw.classes if raw.classes is not None else max(int(raw.train.labels.max()), 0) + 1
     for title, part in parts:
         wrong = np.flatnonzero((part.labels < 0) | (part.labels >= classes))
         if len(wrong):
@@ -159,6 +161,12 @@ def _classes(raw: RawImages, name: str) -> int:
                 f"data {name!r}: labels are whole numbers from 0 to {classes - 1}, but {title} image {wrong[0]} has "
                 f"{part.labels[wrong[0]]} ({len(wrong)} such)"
             )
+    if counted and (found := len(present := np.unique(raw.train.labels))) < classes:
+        gap = int(np.flatnonzero(present != np.arange(found))[0])
+        raise UserError(
+            f"data {name!r}: labels are whole numbers from 0 on without gaps, but the {found} that training images "
+            f"have reach to {classes - 1} and {gap} is not among them: number the classes 0 to {found - 1}"
+        )
     if len(raw.train) < classes:
         raise UserError(f"data {name!r}: {len(raw.train)} training images are fewer than the {classes} classes")
     if classes < 2:

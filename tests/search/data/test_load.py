@@ -132,7 +132,7 @@ def test_data_survives_pickling_unchanged():
         (((images(8)[0], np.arange(7)), None), r"8 images and labels of shape \(7,\)"),
         (((images(8)[0], np.arange(8) / 2), None), r"training labels must be integers, but are float64"),
         (((images(8)[0], np.arange(8) - 1), None), r"from 0 to 6, but training image 0 has -1 \(1 such\)"),
-        (((images(8)[0], np.arange(8) * 2), None), r"8 training images are fewer than the 15 classes"),
+        (RawImages(split(8), None, classes=15), r"8 training images are fewer than the 15 classes"),
         (((images(8)[0], np.zeros(8, dtype=int)), None), r"at least 2 classes are needed"),
         ((images(8), images(4, shape=(3, 4, 4))), r"shape \(1, 4, 4\) and test images \(3, 4, 4\).*data.image_size"),
     ],
@@ -153,6 +153,19 @@ def test_a_users_function_that_fails_is_one_line(monkeypatch):
 def test_test_labels_are_held_to_the_number_of_classes_given(user):
     with pytest.raises(UserError, match=r"from 0 to 1, but test image 2 has 2 \(1 such\)"):
         load_dataset(user(RawImages(split(8), split(4, classes=3), classes=2)))
+
+
+def test_gaps_in_the_labels_are_named(user):
+    pixels, labels = images(30, classes=3)
+    with pytest.raises(UserError, match=r"the 3 that training images have reach to 200000 and 1 is not .* 0 to 2"):
+        load_dataset(user(((pixels, labels * 100_000), None)))
+    with pytest.raises(UserError, match=r"reach to 3 and 0 is not among them"):
+        load_dataset(user(((pixels, labels + 1), None)))
+
+
+def test_a_class_that_only_test_images_have_is_refused(user):
+    with pytest.raises(UserError, match=r"from 0 to 1, but test image 2 has 2"):
+        load_dataset(user((images(40), images(9, classes=3))))
 
 
 def test_empty_parts_are_refused(user):
