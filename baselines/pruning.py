@@ -96,7 +96,7 @@ def prune_(
     weights = prunable_weights(model, include=config.include, exclude=config.exclude)
     groups = _groups(weights, config, method)
     masks = {name: mask.bool() for name, mask in masks_of(model).items() if name in weights}
-    with _workspace(model, weights, config.seed) as scratch:
+    with _workspace(model, method, weights, config.seed) as scratch:
         evidence = _evidence(method, loss_fn, batches, example_input)
         iterations = config.iterations or method.iterations
         for step in range(1, iterations + 1):
@@ -137,14 +137,17 @@ def score(
     """
     found = find_method(method)
     weights = prunable_weights(model)
-    with _workspace(model, weights, seed) as scratch:
+    with _workspace(model, found, weights, seed) as scratch:
         evidence = _evidence(found, loss_fn, batches, example_input)
         return _checked_scores(run_scorer(found, scratch, loss_fn, evidence, seed=seed), weights)
 
 
 @contextlib.contextmanager
-def _workspace(model: nn.Module, weights: Container[str], seed: int) -> Iterator[nn.Module]:
-    """Yield a copy in which only ``weights`` require gradients; random state is the seed's, then as it was."""
+def _workspace(model: nn.Module, method: Method, weights: Container[str], seed: int) -> Iterator[nn.Module]:
+    """Yield a copy for ``method`` to work on, in which only ``weights`` require gradients.
+
+    Random state is the seed's, and afterwards as it was.
+    """
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(seed)
@@ -152,6 +155,8 @@ def _workspace(model: nn.Module, weights: Container[str], seed: int) -> Iterator
         for name, parameter in scratch.named_parameters():
             parameter.requires_grad_(name in weights)
             parameter.grad = None
+        if method.prepare is not None:
+            method.prepare(scratch)
         yield scratch
 
 
@@ -227,7 +232,7 @@ def _remove_(scratch: nn.Module, masks: Mapping[str, Tensor], *, through_masks: 
         return
     parameters = dict(scratch.named_parameters())
     for name, mask in masks.items():
-        parameters[name].masked_fill_(~mask.to(parameters[name].device), 0.0)
+        parameters[name].mul_(mask.to(parameters[name]))  # half the time of a boolean fill
 
 
 def _checked_scores(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from baselines.scorers.mag import mag
 from baselines.scorers.rand import rand
 from baselines.scorers.snip import snip
 from baselines.scorers.synflow import ITERATIONS as SYNFLOW_ITERATIONS
-from baselines.scorers.synflow import synflow
+from baselines.scorers.synflow import make_positive_, synflow
 
 Scorer = Callable[..., Mapping[str, Tensor]]
 """``scorer(model, loss_fn, batches) -> {parameter name: scores}``: larger means more worth keeping.
@@ -37,6 +37,7 @@ class Method:
         seeded: Whether it takes ``seed``.
         allocation: Decides from shapes how many weights each layer keeps; None lets the scores decide.
         iterations: Number of scoring and pruning steps; the kept weights shrink exponentially over them.
+        prepare: Changes the private copy in place before the first step; None has no effect.
     """
 
     scorer: Scorer
@@ -44,6 +45,7 @@ class Method:
     seeded: bool = False
     allocation: Allocation | None = None
     iterations: int = 1
+    prepare: Callable[[nn.Module], None] | None = None
 
 
 METHODS: Mapping[str, Method] = {
@@ -51,7 +53,7 @@ METHODS: Mapping[str, Method] = {
     "mag": Method(mag),
     "snip": Method(snip, needs="data"),
     "grasp": Method(grasp, needs="data"),
-    "synflow": Method(synflow, needs="input", iterations=SYNFLOW_ITERATIONS),
+    "synflow": Method(synflow, needs="input", iterations=SYNFLOW_ITERATIONS, prepare=make_positive_),
     "uniform": Method(rand, seeded=True, allocation=uniform),
     "erk": Method(rand, seeded=True, allocation=erdos_renyi_kernel),
 }

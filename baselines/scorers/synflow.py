@@ -16,20 +16,13 @@ ITERATIONS = 100
 """Number of scoring and pruning steps of the published method."""
 
 
-def synflow(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any]) -> dict[str, Tensor]:
-    """Score each weight by \\|w * dR/dw\\|, R the summed output of the network with \\|w\\| on an all-ones input.
+def make_positive_(model: nn.Module) -> None:
+    """Prepare a private copy for `synflow`, once: float64, since R multiplies the layers' sizes, and no negative value.
 
-    Works in float64, since R multiplies the layers' sizes, and in eval mode, with batch-norm statistics made
-    non-negative: batch statistics of a constant input would be zero. One deviation: a normalisation whose scale is
-    zero throughout (residual branches that start as the identity) is scored as if its scale were one. R would
-    otherwise not depend on the branch and the method would remove all of it (Synaptic-Flow issue 11).
-
-    Changes its model, so that a next call on it starts where this one ended.
-
-    Args:
-        model: A private copy.
-        loss_fn: Not used.
-        batches: The input's shape is that of the first tensor in the first batch, for one example.
+    It runs in eval mode, with batch-norm statistics made non-negative: batch statistics of a constant input would be
+    zero. One deviation: a normalisation whose scale is zero throughout (residual branches that start as the identity)
+    is scored as if its scale were one. R would otherwise not depend on the branch and the method would remove all of
+    it (Synaptic-Flow issue 11).
     """
     model.double().eval()
     with torch.no_grad():
@@ -39,6 +32,16 @@ def synflow(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any]) ->
         for name, parameter in model.named_parameters():
             if name.endswith("weight") and parameter.dim() == 1 and not parameter.any():
                 parameter.fill_(1.0)
+
+
+def synflow(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any]) -> dict[str, Tensor]:
+    """Score each weight by \\|w * dR/dw\\|, R the summed output of the network with \\|w\\| on an all-ones input.
+
+    Args:
+        model: A private copy after `make_positive_`.
+        loss_fn: Not used.
+        batches: The input's shape is that of the first tensor in the first batch, for one example.
+    """
     weights = scored_weights(model)
     flow = model(_ones_like_input(batches[0], next(iter(weights.values()))))
     grads = gradients(flow.sum(), weights)
