@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from baselines.layers import scored_weights
 from baselines.masks import MASK_SUFFIX
@@ -37,15 +39,37 @@ def make_positive_(model: nn.Module) -> None:
 def synflow(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any]) -> dict[str, Tensor]:
     """Score each weight by \\|w * dR/dw\\|, R the summed output of the network with \\|w\\| on an all-ones input.
 
+    One deviation: activations with an upper end (ReLU6, hardtanh) are taken without it. Positive flow grows through
+    the layers, beyond any such end, and all that stands before it would have no gradient at all. Gates (sigmoid,
+    hardsigmoid) keep theirs, for products of unbounded factors overflow: what decides a saturated gate scores zero.
+
     Args:
         model: A private copy after `make_positive_`.
         loss_fn: Not used.
         batches: The input's shape is that of the first tensor in the first batch, for one example.
     """
     weights = scored_weights(model)
-    flow = model(_ones_like_input(batches[0], next(iter(weights.values()))))
+    with _Unbounded():
+        flow = model(_ones_like_input(batches[0], next(iter(weights.values()))))
     grads = gradients(flow.sum(), weights)
     return {name: grads[name].mul_(w.detach()).abs_() for name, w in weights.items()}
+
+
+class _Unbounded(TorchFunctionMode):
+    """Replaces activations that end above by what they are below that end, as modules and as functions."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.relu6:
+            return F.relu(args[0])
+        if func is F.hardtanh:
+            return _from_below(*args, **kwargs or {})
+        return func(*args, **kwargs or {})
+
+
+def _from_below(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    return input.clamp(min=min_val)
 
 
 def _ones_like_input(batch: Any, weight: Tensor) -> Tensor:

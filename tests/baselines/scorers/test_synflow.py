@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -46,6 +47,26 @@ def test_every_layer_of_a_residual_network_has_flow(residual, zero_init):
     scores = score(model, "synflow", example_input=EXAMPLE)
     assert all((s > 0).float().mean() > 0.5 for s in scores.values())
     assert all(s.dtype == torch.float64 for s in scores.values())
+
+
+@pytest.mark.parametrize("bounded", [nn.ReLU6(inplace=True), nn.Hardtanh(0, 6), nn.functional.relu6])
+def test_activations_that_end_above_let_flow_through(bounded):
+    class Net(nn.Module):
+        def __init__(self, activation):
+            super().__init__()
+            self.a, self.b, self.activation = nn.Linear(9, 40), nn.Linear(40, 3), activation
+            nn.init.constant_(self.a.weight, -2.0)  # |w| x is 18: beyond 6
+
+        def forward(self, x):
+            return self.b(self.activation(self.a(x)))
+
+    torch.manual_seed(0)
+    model = Net(bounded)
+    plain = copy.deepcopy(model)
+    plain.activation = nn.ReLU()
+    scores, expected = (score(m, "synflow", example_input=torch.zeros(1, 9)) for m in (model, plain))
+    assert (scores["a.weight"] > 0).all()
+    assert all(torch.equal(scores[name], expected[name]) for name in expected)
 
 
 def test_no_layer_collapses_where_magnitude_and_one_shot_do():
