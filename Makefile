@@ -38,6 +38,7 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint clusters/docker/Dockerfile; fi
 
 format: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .
