@@ -12,10 +12,11 @@ import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
-from search.proposing.blocks import BlockSampler, Described, JointSampler, describe, draw
+from search.proposing.blocks import BlockSampler, JointSampler, describe, draw
 from search.proposing.history import Capacity, History
+from search.proposing.known import Known
 from search.proposing.past import Observation
 from search.proposing.recombine import recombine
 from search.space import Space, Suggestion
@@ -108,6 +109,8 @@ class StudyModel:
         self._sampler = (JointSampler if kind.joint else BlockSampler)(space, kind.make(seed, startup_trials))
         self._study: optuna.Study | None = None
         self._asked = 0
+        # What the history keeps, as the study holds it, by the identity of the observation, which is held beside it.
+        self._known: dict[int, tuple[Observation, Known]] = {}
         # Proposals in flight: their parameters, and their number in the study.
         self._running: dict[int, dict[str, Scalar]] = {}
         self._place: dict[int, int] = {}
@@ -157,6 +160,8 @@ class StudyModel:
         """Make a study of what is remembered and of what is in flight."""
         with _quiet():
             study = optuna.create_study(directions=["minimize", "minimize"], sampler=self._sampler)
+        kept = {id(observation) for observation in self._history.kept}
+        self._known = {key: pair for key, pair in self._known.items() if key in kept}
         for observation in self._history.kept:
             self._add(study, observation.params, observation)
         self._place = {number: self._add(study, params, None) for number, params in self._running.items()}
@@ -166,31 +171,32 @@ class StudyModel:
     def _add(self, study: optuna.Study, params: Mapping[str, Scalar], observation: Observation | None) -> int:
         """Add a trial, in flight where there is no observation, and return its number in the study."""
         number = len(study.get_trials(deepcopy=False))
-        described = self._describe(params)
-        constraints = observation.constraints if observation else ()
         inner = self._sampler.inner
         genetic = inner if isinstance(inner, NSGAIISampler | NSGAIIISampler) else None
-        finished = observation is not None and genetic is None
-        trial = create_trial(
-            state=TrialState.COMPLETE if finished else TrialState.RUNNING,
-            values=observation.losses if finished and observation else None,
-            params=described.drawn,
-            distributions=described.distributions,
-            constraints={str(index): value for index, value in enumerate(constraints)},
-        )
-        study.add_trial(trial)
+        study.add_trial(self._describe(params, observation, finished=genetic is None))
         if genetic and observation:
             # A generation is given to trials in flight only.
             genetic.get_trial_generation(study, study.get_trials(deepcopy=False)[number])
             study.tell(number, observation.losses)
         return number
 
-    def _describe(self, params: Mapping[str, Scalar]) -> Described:
+    def _describe(self, params: Mapping[str, Scalar], observation: Observation | None, *, finished: bool) -> Known:
+        """Return a trial for the study; of what the history keeps it is made once."""
+        if observation is not None and id(observation) in self._known:
+            return self._known[id(observation)][1]
         described = describe(self._space, params)
         if isinstance(self._sampler, JointSampler):
             for name, distribution in self._sampler.everything.items():
                 draw(described, name, distribution)
-        return described
+        known = Known.make(
+            described.drawn,
+            described.distributions,
+            losses=observation.losses if finished and observation else None,
+            constraints=observation.constraints if observation else (),
+        )
+        if observation is not None:
+            self._known[id(observation)] = observation, known
+        return known
 
 
 @contextmanager

@@ -41,8 +41,9 @@ def epsilon_net(points: np.ndarray, count: int) -> np.ndarray:
     scaled = (points - low) / np.where(high > low, high - low, 1.0)
     chosen = [int(np.argmin(scaled[:, 0]))]
     distance = np.full(len(points), np.inf)
-    while len(chosen) < min(count, len(points)):
-        distance = np.minimum(distance, ((scaled - scaled[chosen[-1]]) ** 2).sum(axis=1))
-        distance[chosen] = -1.0
-        chosen.append(int(np.argmax(distance)))
+    for _ in range(min(count, len(points)) - 1):
+        apart = scaled - scaled[chosen[-1]]
+        np.minimum(distance, np.einsum("ij,ij->i", apart, apart), out=distance)
+        distance[chosen[-1]] = -1.0
+        chosen.append(int(distance.argmax()))
     return np.asarray(chosen[:count], dtype=np.int64)

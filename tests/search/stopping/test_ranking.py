@@ -42,3 +42,14 @@ def test_exactly_the_places_are_filled_on_random_points():
     for places in (1, 7, 20, 59, 60):
         assert len(set(top(losses, places).tolist())) == places
     assert len(top(losses, 61)) == 60
+
+
+def test_the_net_is_what_measuring_every_distance_again_gives():
+    for seed in range(20):
+        points = np.random.default_rng(seed).random((30, 2))
+        scaled = (points - points.min(axis=0)) / np.ptp(points, axis=0)
+        chosen = [int(np.argmin(scaled[:, 0]))]
+        while len(chosen) < 12:
+            nearest = [min(float(((point - scaled[other]) ** 2).sum()) for other in chosen) for point in scaled]
+            chosen.append(int(np.argmax(nearest)))
+        assert epsilon_net(points, 12).tolist() == chosen
