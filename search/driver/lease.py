@@ -42,11 +42,13 @@ class Lease:
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "beat": 0,
         }
+        self._made_folder = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self.lost = threading.Event()
 
     def __enter__(self) -> Lease:
+        self._made_folder = not self._folder.exists()
         other = read_lease(self._folder)
         if other is not None and self._lives(other):
             raise UserError(
@@ -72,6 +74,9 @@ class Lease:
         with contextlib.suppress(OSError):
             if not self.lost.is_set():
                 self._folder.delete(PATH)
+                if self._made_folder:
+                    # A search that could not begin leaves nothing behind.
+                    self._folder.remove_if_empty()
 
     def _keep(self) -> None:
         while not self._stop.wait(self._beat_s):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import uuid
@@ -156,6 +157,12 @@ class Folder:
         except OSError:
             if self.exists(path):
                 raise
+
+    def remove_if_empty(self) -> None:
+        """Delete the folder itself if it is local and holds nothing; object stores have no empty folders."""
+        if self.is_local:
+            with contextlib.suppress(OSError):
+                Path(self._root).rmdir()
 
     def _full(self, path: str) -> str:
         parts = PurePosixPath(path).parts

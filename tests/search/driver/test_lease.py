@@ -32,6 +32,18 @@ def test_a_lease_ends_with_its_driver(folder):
         pass
 
 
+def test_a_folder_that_was_made_for_nothing_goes_with_the_lease(tmp_path):
+    here, held = tmp_path / "here", tmp_path / "held"
+    here.mkdir()
+    for path, file in [(here, None), (held, "spec.yaml"), (tmp_path / "new", None)]:
+        with Lease(Folder(path), beat_s=0.05):
+            if file:
+                (path / file).write_text("")
+    assert here.is_dir()
+    assert (held / "spec.yaml").exists()
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_lease_of_a_killed_process_is_taken_over_at_once(folder):
     code = (
         "import sys,time; from search.driver.lease import Lease; from search.results.folder import Folder\n"
