@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from search.cli.output import Format, FormatOption, OutOption, format_table, write
+from search.cli.output import FormatOption, OutOption, write_or_print
 from search.errors import UserError
 
 
@@ -29,8 +29,5 @@ def claims(
     if not wanted:
         raise UserError(f"{folders[0]}: the spec makes no claims; add them under claims (rps-search schema says how)")
     found = table(judge(wanted, candidates(results.stores)))
-    if out is not None or form not in {None, Format.TABLE}:
-        write(found.to_reader(), form, out)
-        return
     empty = [name for name in found.column_names if found[name].null_count == len(found)]
-    print(format_table(found.drop_columns(empty)), end="")
+    write_or_print(found, form, out, shown=found.drop_columns(empty))

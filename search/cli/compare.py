@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from search.cli.frontier import accuracy_named
-from search.cli.output import Format, FormatOption, OutOption, format_table, write
+from search.cli.output import FormatOption, OutOption, write_or_print
 
 
 def compare(
@@ -24,8 +24,4 @@ def compare(
     from search.results.load import load
 
     decides = accuracy_named(on)
-    found = compare(searched([load(folder) for folder in folders], decides))
-    if out is not None or form not in {None, Format.TABLE}:
-        write(found.to_reader(), form, out)
-        return
-    print(format_table(found), end="")
+    write_or_print(compare(searched([load(folder) for folder in folders], decides)), form, out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pyarrow as pa
 import typer
 
-from search.cli.output import Format, FormatOption, OutOption, format_table, write
+from search.cli.output import FormatOption, OutOption, format_table, write_or_print
 from search.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,12 +62,8 @@ def frontier(
     else:
         found = asked.frontier()
         asked.explain(found)
-    if out is not None or form not in {None, Format.TABLE}:
-        write(found.to_reader(), form, out)
-        return
-    plain = not (gaps or history or any(picks.values()) or by)
-    print(format_table(found if history else for_people(found)), end="")
-    if plain:
+    printed = write_or_print(found, form, out, shown=found if history else for_people(found))
+    if printed and not (gaps or history or any(picks.values()) or by):
         asked.print_methods()
 
 

@@ -99,6 +99,19 @@ def _whole_file(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
+def write_or_print(table: pa.Table, form: Format | None, out: str | None, *, shown: pa.Table | None = None) -> bool:
+    """Write a table as it was asked for; where nothing was, print it, or what of it is ``shown`` to people.
+
+    Returns:
+        Whether it was printed for people.
+    """
+    if out is not None or form not in {None, Format.TABLE}:
+        write(table.to_reader(), form, out)
+        return False
+    print(format_table(table if shown is None else shown), end="")
+    return True
+
+
 def _write_table(reader: pa.RecordBatchReader, stream: IO[bytes]) -> None:
     batches, rows = [], 0
     for batch in reader:
