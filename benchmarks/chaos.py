@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import subprocess
@@ -26,8 +27,8 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = "RPS_CHAOS_COUNTS"
 RAYS_OWN = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnv")
-# A driver that is killed has had about the time that it needs to start and run some trials.
-DRIVER_START_S = 25.0
+# Of the kills of a driver, so many fall into its start, and the others while its trials train.
+KILLED_STARTING = 0.2
 # Machines are declared dead after 5 s without an answer, not after 50.
 FAST_DEATH = {
     "health_check_initial_delay_ms": 0,
@@ -196,19 +197,27 @@ def break_cluster(
     return done
 
 
-def break_driver(start: Callable[[], subprocess.Popen], faults: int, every_s: float, draw: random.Random) -> Counter:
-    """Kill the driver again and again, and launch it again each time."""
+def break_driver(
+    start: Callable[[], subprocess.Popen], faults: int, trained: Callable[[], int], calm: int, draw: random.Random
+) -> Counter:
+    """Kill the driver again and again, and launch it again each time.
+
+    The moments are drawn by batches trained, not by the clock: however slow the machine is, the kills are spread over
+    the ``calm`` batches of the search.
+    """
     done: Counter = Counter()
     for _ in range(faults):
+        before, began = trained(), time.monotonic()
         driver = start()
-        try:
-            driver.wait(every_s * (0.5 + draw.random()))
-        except subprocess.TimeoutExpired:
-            driver.kill()
-            driver.wait()
-            done["kill_driver"] += 1
-        else:
+        latest = 10 * draw.random() if draw.random() < KILLED_STARTING else math.inf
+        wanted = before + draw.randrange(1, 2 * calm // (faults + 1))
+        while driver.poll() is None and trained() < wanted and time.monotonic() - began < latest:
+            time.sleep(0.02 * draw.random())
+        if driver.poll() is not None:
             return done
+        driver.kill()
+        driver.wait()
+        done["kill_driver_training" if trained() > before else "kill_driver_starting"] += 1
     start().wait()
     return done
 
@@ -227,12 +236,8 @@ def outcome(folder: Path) -> tuple[Counter, int, int]:
 
 
 def batches(counts: Path) -> int:
-    """Return the batches that were trained on, and forget them."""
-    total = 0
-    for file in counts.iterdir():
-        total += file.stat().st_size
-        file.unlink()
-    return total
+    """Return the batches that were trained on."""
+    return sum(file.stat().st_size for file in counts.iterdir())
 
 
 def measure(scope: str, trials: int, epochs: int, faults: int, seed: int, machines: int) -> Iterator[dict]:
@@ -255,6 +260,8 @@ def measure(scope: str, trials: int, epochs: int, faults: int, seed: int, machin
                 raise SystemExit(f"the undisturbed search ended with exit code {code}: nothing to compare with")
             calm_s = time.monotonic() - began
             calm = batches(counts)
+            for file in counts.iterdir():
+                file.unlink()
             began = time.monotonic()
             if scope == "cluster":
                 plan = [draw.choice(sorted(FAULTS)) for _ in range(faults)]
@@ -262,7 +269,7 @@ def measure(scope: str, trials: int, epochs: int, faults: int, seed: int, machin
                 done = break_cluster(rig, driver, plan, calm_s / (faults + 1), draw)
             else:
                 done = break_driver(
-                    lambda: start_driver(rig.address, root / "chaos", spec), faults, DRIVER_START_S, draw
+                    lambda: start_driver(rig.address, root / "chaos", spec), faults, lambda: batches(counts), calm, draw
                 )
             chaos_s = time.monotonic() - began
             again = batches(counts) / calm - 1

@@ -16,3 +16,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"unknown {what} {name!r}: {hint}known are {', '.join(names)}"
+
+
+DIVERGED = "the loss became"
+"""How the reason of a trial begins whose loss is no number any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from search.config import TrialConfig, derive_seed
+from search.errors import DIVERGED
 from search.proposing import ExhaustedError, Past, Proposer, combine, constraint_values, is_feasible
 from search.space import Suggestion
 from search.spec import Spec
 from search.spec.fields import Scalar
+
+NUMBERS = re.compile(r"\b(?:0x)?[0-9a-f]*\d[0-9a-f]*\b")
 
 
 @dataclass(frozen=True)
@@ -113,15 +117,19 @@ class Ledger:
 
     def next(self) -> Run | None:
         """Return the next run; None when all that the spec asks for are handed out, or the search is to stop."""
-        if self.stop_reason is not None:
+        if self.stop_reason is not None and not self.exhausted:
             return None
-        if not self._waiting and self.handed_out < self._spec.trials:
-            self._propose()
+        self.look_ahead()
         if not self._waiting:
             return None
         run = self._waiting.popleft()
         self.handed_out += self._counts(run)
         return run
+
+    def look_ahead(self) -> None:
+        """Have the next run ready, where there is one, so that no place waits for the sampler."""
+        if not self._waiting and self.handed_out < self._spec.trials and self.stop_reason is None:
+            self._propose()
 
     def put_back(self, run: Run) -> None:
         """Take back a run that was handed out and could not begin: it is the next one."""
@@ -219,10 +227,15 @@ class Ledger:
         self.recorded = self.handed_out = sum(len(p.rows) for p in self._proposals.values())
 
     def _watch_failures(self, row: Mapping[str, Any]) -> None:
-        """Stop a search whose trials all fail for one reason: it will not get better."""
+        """Stop a search whose trials all fail for one reason: it will not get better.
+
+        Failures are the same if they differ in numbers only: processes, addresses, bytes. The exception are losses that
+        diverged, which tell of the learning rate that they name and not of the search.
+        """
         reason = str(row.get("error")) if row["status"] == "failed" else ""
+        kind = reason if reason.startswith(DIVERGED) else NUMBERS.sub("#", reason)
         last, count = self._last_error
-        self._last_error = (reason, count + 1 if reason and reason == last else 1)
+        self._last_error = (kind, count + 1 if reason and kind == last else 1)
         if reason and self._last_error[1] >= self._spec.failures.stop_after:
             self.stop_reason = f"{self._last_error[1]} trials in a row failed: {reason}"
 

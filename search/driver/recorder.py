@@ -105,7 +105,8 @@ class Recorder(Callback):
         self._end(trial.trial_id, run, row)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Write what has gathered, and show progress."""
+        """Propose ahead, write what has gathered, and show progress."""
+        self._searcher.look_ahead(trials)
         if time.monotonic() - self._flushed_at >= FLUSH_S:
             self.flush()
             reason = self._stop_when()

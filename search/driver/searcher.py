@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
 from search.driver.ledger import Ledger, Run
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
 
 
 class LedgerSearcher(Searcher):
@@ -27,6 +31,13 @@ class LedgerSearcher(Searcher):
             return None if self.runs else Searcher.FINISHED
         self.runs[trial_id] = run
         return {"trial": run.config.model_dump_json()}
+
+    def look_ahead(self, trials: Iterable[Trial]) -> None:
+        """Propose what runs next while all places are busy, once the trials that were handed out last train."""
+        if len(self.runs) >= self._concurrency and all(
+            trial.status == trial.RUNNING for trial in trials if trial.trial_id in self.runs
+        ):
+            self._ledger.look_ahead()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the recorder tells the ledger, with the whole row."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from search.data.batches import DeviceSplit, check_batch_size, steps_per_epoch, train_batches
 from search.data.images import ImageData
+from search.errors import DIVERGED
 from search.spec.schema import TrainSpec
 from search.training.compiled import compiled_forward
 from search.training.engine import Engine
@@ -142,7 +143,7 @@ class Trainer:
         trained = time.perf_counter()
         self.epoch += 1
         if not math.isfinite(loss):
-            raise DivergedError(f"the loss became {loss} in epoch {self.epoch} at lr {lr:.4g}")
+            raise DivergedError(f"{DIVERGED} {loss} in epoch {self.epoch} at lr {lr:.4g}")
         accuracy, _ = self.evaluate(self.val)
         ended = time.perf_counter()
         return EpochReport(

@@ -3,6 +3,7 @@ import random
 import pytest
 
 from search.driver.ledger import Ledger, meets_constraints, outcome
+from search.errors import DIVERGED
 
 
 def drain(ledger, end_of, *, most=10_000):
@@ -109,6 +110,24 @@ def test_the_same_failure_again_and_again_stops_the_search(make_spec, make_propo
     assert not ledger.complete
 
 
+@pytest.mark.parametrize(
+    ("reason", "stops"),
+    [
+        ("its process died: pid={0}1, node 0a{0}f3, 1{0}.5 GiB of 16 GiB at 0x7f{0}e", True),
+        (DIVERGED + " nan in epoch 1 at lr {0}.5", False),
+    ],
+)
+def test_failures_that_differ_in_numbers_are_the_same_but_for_losses_that_diverged(
+    reason, stops, make_spec, make_proposer, end_of
+):
+    spec = make_spec(trials=50, failures={"stop_after": 4})
+    ledger = Ledger(spec, make_proposer(spec))
+    for number in range(4):
+        run = ledger.next()
+        ledger.record(run, end_of(run, status="failed", error=reason.format(number)))
+    assert bool(ledger.stop_reason) is stops
+
+
 def test_a_space_that_is_used_up_stops_the_search(make_spec, make_proposer, end_of):
     spec = make_spec(trials=10, space={"methods": ["rand"], "ratio": {"choices": [2, 4, 8]}, "lr": 0.1})
     spec = spec.model_copy(update={"space": spec.space.model_copy(update={"budgets": "global"})})
@@ -177,3 +196,53 @@ def test_further_repeats_are_run_beside_the_budget_and_survive_a_crash(make_spec
         (3, 2),
     ]
     assert len({row["seed"] for row in rows}) == len(rows)
+
+
+def test_the_next_run_is_proposed_ahead_once_and_never_beyond_the_budget(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=2)
+    ledger = Ledger(spec, make_proposer(spec))
+    first = ledger.next()
+    for _ in range(3):
+        ledger.look_ahead()
+    assert [run.number for run in ledger.new_runs] == [0, 1]
+    second = ledger.next()
+    ledger.look_ahead()
+    assert ledger.next() is None
+    assert [first.number, second.number] == [0, 1]
+    assert ledger.handed_out == 2
+
+
+def test_looking_ahead_changes_no_proposal_of_an_interrupted_search(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=12, search={"sampler": "tpe", "startup_trials": 3})
+
+    def search(stops):
+        """Run one trial at a time, killed after as many trials as ``stops`` says, and return what was proposed."""
+        journal, finished = [], []
+        for stop in [*stops, spec.trials]:
+            ledger = Ledger(spec, make_proposer(spec), journal=journal, finished=finished)
+            while len(finished) < stop:
+                run = ledger.next()
+                ledger.look_ahead()
+                journal += [new.journal_row("test") for new in ledger.new_runs]
+                ledger.new_runs.clear()
+                finished.append(end_of(run, accuracy=0.5 + 0.03 * run.number % 0.2))
+                ledger.record(run, finished[-1])
+            ledger.next()  # Begun, and never heard of again: in the journal or not.
+        return [row["config_json"] for row in finished]
+
+    assert search([]) == search([4]) == search([2, 5, 9])
+
+
+def test_a_run_that_is_put_back_after_the_space_is_used_up_is_run_all_the_same(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=10, space={"methods": ["rand"], "ratio": {"choices": [2, 4]}, "lr": 0.1})
+    spec = spec.model_copy(update={"space": spec.space.model_copy(update={"budgets": "global"})})
+    ledger = Ledger(spec, make_proposer(spec))
+    first, second = ledger.next(), ledger.next()
+    ledger.look_ahead()
+    assert ledger.exhausted
+    ledger.put_back(first)
+    assert ledger.next() is first
+    assert ledger.next() is None
+    for run in (first, second):
+        ledger.record(run, end_of(run))
+    assert ledger.recorded == ledger.handed_out == 2
