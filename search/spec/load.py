@@ -115,6 +115,9 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
     place = ".".join(path)
     if first["type"] == "extra_forbidden":
         known = list(_fields_at(root, path[:-1]))
+        if path[-1] in known:
+            # Of two ways to write a value: a field of the one beside a field of the other.
+            return f"{place}: does not go together with what stands beside it; write one of them"
         nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         text = f"{place}: unknown field; {hint}known here are {', '.join(sorted(known))}"

@@ -43,6 +43,10 @@ def test_a_methods_own_range_stands_before_the_common_one():
         ("space.methods=[]", r"space\.methods: dictionary should have at least 1 item"),
         ("space.lr={low: 0.5, high: 0.1}", r"low <= high must hold, but got low=0\.5, high=0\.1"),
         ("space.lr={low: 0, high: 0.1}", r"low > 0 must hold for a log range"),
+        (
+            "space.ratio={choices: [2, 4], low: 3}",
+            r"space\.ratio\.low: does not go together with what stands beside it",
+        ),
         ("space.lr.hi=3", r"space\.lr\.hi: unknown field; did you mean 'high'\?"),
         ("space.lr={low: -1, high: 1, log: false}", r"lr > 0 must hold, but lr reaches -1"),
         ("space.methods.rps.lrr=1", r"space\.methods\.rps\.lrr: unknown field; did you mean 'lr'\?"),
