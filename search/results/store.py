@@ -220,6 +220,8 @@ class ResultStore:
             parts = [part for part in snapshot.parts if part.path not in damaged]
             run = mergeable([part.name.rows for part in parts])
             if run is None:
+                if replaced:
+                    pa.default_memory_pool().release_unused()
                 return replaced
             try:
                 replaced += self.merge(table, parts[run])
@@ -243,6 +245,7 @@ class ResultStore:
                 raise DamagedPartError(part.path) from error
         rows = unique_rows(table, pa.concat_tables(tables))
         path = self._write(table, rows, parts[0].name.time_ns, [str(part.name) for part in parts])
+        del tables, rows  # What is read back now takes as much memory again.
         # What replaces others must be readable before they go.
         written = self._open_part(table, Entry(path, 0))
         self.read_part(table, written, TABLES[table].names)
