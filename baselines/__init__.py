@@ -1,7 +1,7 @@
 """Pruning, lottery tickets and small models: what parameter sharing is compared against."""
 
 from baselines.channel_files import load_channels, width_note
-from baselines.channels import ChannelConfig, prune_channels_
+from baselines.channels import ChannelConfig, check_reachable, prune_channels_
 from baselines.cost import Cost, measure_cost
 from baselines.files import load_sparse, read_note, save_sparse
 from baselines.lottery import LotteryConfig, LotteryState, Ticket, TrainFn, count_rounds, lottery_ticket_
@@ -20,6 +20,7 @@ __all__ = [
     "Ticket",
     "TrainFn",
     "apply_masks_",
+    "check_reachable",
     "count_rounds",
     "load_channels",
     "load_sparse",

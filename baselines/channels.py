@@ -82,12 +82,7 @@ def prune_channels_(
     """
     if masks_of(model):
         raise ValueError("channels are cut from plain models, but this one is masked: call unmask_ first")
-    groups = channel_groups(model, example_input)
-    if not groups:
-        raise ValueError(
-            f"channels that may be cut must exist, but every layer of {type(model).__name__} feeds its output or "
-            "something whose dependence on single channels is not known"
-        )
+    groups = _groups_to_cut(model, example_input, config.ratio, config.floor)
     evidence = None if batches is None else list(batches)
     scores = score(
         model, config.method, loss_fn=loss_fn, batches=evidence, example_input=example_input, seed=config.seed
@@ -97,6 +92,39 @@ def prune_channels_(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         model_copy.eval()(example_input)  # a network that does not fit together fails here, and not in place
     return cut_(model, groups, kept)
+
+
+def check_reachable(model: nn.Module, example_input: Tensor, *, ratio: float, floor: int = 1) -> None:
+    """Find out before any scoring whether cutting channels can bring a plain model near a ratio.
+
+    Args:
+        model: As for `prune_channels_`; it is left as it is.
+        example_input: As for `prune_channels_`.
+        ratio: Compression ratio, >= 1.
+        floor: Number of channels that each layer keeps at least.
+
+    Raises:
+        ValueError: If it cannot be traced, has no channels that may be cut, or cannot reach the ratio.
+    """
+    _groups_to_cut(model, example_input, ratio, floor)
+
+
+def _groups_to_cut(model: nn.Module, example_input: Tensor, ratio: float, floor: int) -> Sequence[ChannelGroup]:
+    groups = channel_groups(model, example_input)
+    if not groups:
+        raise ValueError(
+            f"channels that may be cut must exist, but every layer of {type(model).__name__} feeds its output or "
+            "something whose dependence on single channels is not known"
+        )
+    weights = {name: w.shape for name, w in prunable_weights(model).items()}
+    total = sum(math.prod(shape) for shape in weights.values())
+    left = _count(weights, groups, [min(floor, group.size) for group in groups])
+    if left > 1.5 * total / ratio:
+        raise ValueError(
+            f"ratio={ratio:g} must be reachable by cutting channels, but with {floor} channels a layer {int(left)} of "
+            f"{total} weights are left: lower the ratio to {total / left:.3g} or less"
+        )
+    return groups
 
 
 def _choose(
@@ -118,11 +146,6 @@ def _choose(
         return _count(weights, groups, [int(mask.sum()) for mask in masks(channels)]) - budget
 
     low, high = least, total
-    if gap(low) > 0.5 * budget:
-        raise ValueError(
-            f"ratio={config.ratio:g} must be reachable by cutting channels, but with {config.floor} channels a layer "
-            f"{int(gap(low) + budget)} of {int(budget * config.ratio)} weights are left: lower the ratio"
-        )
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if gap(middle) <= 0 else (low, middle)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from baselines import ChannelConfig, PruneConfig, measure_cost, prune_, prune_channels_, sparse_summary
+from baselines import ChannelConfig, PruneConfig, check_reachable, measure_cost, prune_, prune_channels_, sparse_summary
 from baselines.channel_graph import channel_groups
 from baselines.channels import _choose, cut_
 from baselines.layers import prunable_weights
@@ -126,3 +127,22 @@ def test_errors_leave_the_model_alone(residual, mlp):
     with pytest.raises(ValueError, match="channels are ranked by scores, but 'erk' has none"):
         ChannelConfig(method="erk")
     assert all(torch.equal(t, residual().state_dict()[name]) for name, t in model.state_dict().items())
+
+
+def test_whether_a_ratio_can_be_reached_is_known_before_scoring(mlp):
+    check_reachable(mlp(), IMAGE, ratio=20.0)
+    with pytest.raises(ValueError, match="with 8 channels a layer"):
+        check_reachable(mlp(), IMAGE, ratio=20.0, floor=8)
+    with pytest.raises(ValueError, match="channels that may be cut must exist"):
+        check_reachable(nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), IMAGE, ratio=2.0)
+
+
+def test_the_ratio_that_is_suggested_leaves_a_channel_of_each_layer(mlp, residual):
+    for model in (mlp(), residual()):
+        before = size(model)
+        with pytest.raises(ValueError, match="lower the ratio to") as refused:
+            check_reachable(model, IMAGE, ratio=1000.0)
+        suggested = float(re.search(r"to ([\d.]+) or less", str(refused.value))[1])
+        cut(model, ratio=suggested)
+        assert before / size(model) == pytest.approx(suggested, rel=0.005)
+        assert {group.size for group in channel_groups(model, IMAGE)} == {1}

@@ -4,7 +4,10 @@ import sys
 
 import pytest
 
+from search.driver.facts import find_facts
 from search.driver.prepare import Facts
+from search.errors import UserError
+from search.spec import SpaceSpec, Spec
 
 
 @pytest.mark.parametrize("modules", ["search.driver.run, search.driver.tuning", "rps_core.budgets"])
@@ -27,3 +30,15 @@ def test_all_public_names_of_rps_core_are_there():
     assert {name for name in rps_core.__all__ if getattr(rps_core, name).__module__.startswith("rps_core.")} == set(
         rps_core.__all__
     )
+
+
+def test_a_ratio_that_cutting_channels_cannot_reach_is_refused_before_any_trial():
+    def facts(**changes):
+        return find_facts(Spec(space=SpaceSpec(methods={"channels": changes, "rps": {"ratio": 9000}})))
+
+    assert facts(ratio=4)[1].groups
+    with pytest.raises(UserError, match=r"space\.methods\.channels: ratio=5000 must be reachable by cutting channels"):
+        facts(ratio={"low": 2, "high": 5000})
+    with pytest.raises(UserError, match="with 60 channels a layer"):
+        facts(ratio=20, args={"floor": 60})
+    assert facts(ratio=20, args={"floor": {"choices": [1, 60]}})[1].groups
