@@ -28,7 +28,7 @@ from rps_core.planning import plan, psi_key
 from rps_core.quantize import pack, relative_error, unpack
 from rps_core.sharing import sharing_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEY = "rps_core"
 _CHECKSUM = "sha256"
 _SCALES = "scales"
@@ -98,7 +98,7 @@ def load_compressed(path: str | os.PathLike[str], fresh_model: nn.Module) -> nn.
         OSError: If the file cannot be read.
     """
     header, tensors = read_checked(Path(path))
-    config = read_config(header["config"], path)
+    config = read_config(header, path)
     try:
         groups, candidates = plan(fresh_model, config)
     except ValueError as error:
@@ -209,14 +209,15 @@ def read_checked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, tensors
 
 
-def read_config(values: dict[str, Any], path: str | os.PathLike[str]) -> RPSConfig:
-    """Return the configuration a file names.
+def read_config(header: dict[str, Any], path: str | os.PathLike[str]) -> RPSConfig:
+    """Return the configuration a file names, which leaves out what is at its default, or was in its version.
 
     Raises:
         ValueError: If it is none.
     """
+    defaults = {"gradient_scaling": "effective_update"} if header["version"] < 2 else {}
     try:
-        return RPSConfig(**values)
+        return RPSConfig(**defaults | header["config"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} must hold a valid configuration, but: {error}") from error
 

@@ -17,6 +17,10 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+DEFAULT_GRADIENT_SCALING = "load_power(0.5)"
+"""Gradients that meet in a slot cancel like random signs, so that their sum grows like the root of their number and not
+like the number by which ``curvature`` divides it. docs/results has the measurements."""
+
 _LOAD_POWER = re.compile(r"load_power\(\s*([0-9.eE+-]+)\s*\)")
 _PLAIN = ("effective_update", "curvature", "none")
 

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import nn
 
 from rps_core import RPSConfig, compress_, compression_summary, load_compressed, project_, save_compressed
+from rps_core.gradient_scaling import DEFAULT_GRADIENT_SCALING
 from search.methods.base import Compressed, Workbench, loads_with
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ def rps(
     bench: Workbench,
     *,
     mapping: str = "random_fold",
-    gradient_scaling: str = "effective_update",
+    gradient_scaling: str = DEFAULT_GRADIENT_SCALING,
     init_std: float = 1.0,
     psi_dtype: str = "float32",
     start: Literal["auto", "drawn", "nearest"] = "auto",

@@ -81,7 +81,7 @@ class MethodSpec(SpecModel):
     ratio: SearchedNumber | None = None
     """Compression ratio, total / kept, at least 1."""
     lr: SearchedNumber | None = None
-    """Peak learning rate. Sharing wants larger ones than pruning."""
+    """Peak learning rate. Sharing wants larger ones than pruning, unless its gradient scaling is load_power(0.5)."""
     weight_decay: SearchedNumber | None = None
     """Weight decay."""
     budgets: BudgetScope | None = None

@@ -11,6 +11,7 @@ from torch import nn
 
 from rps_core import RPSConfig, compress_, compression_summary, load_compressed, project_, save_compressed
 from rps_core.files import FORMAT_VERSION, checksum
+from rps_core.sharing import sharing_of
 
 
 def small():
@@ -279,7 +280,7 @@ def forge(path, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h, t: h.update(version=FORMAT_VERSION + 1), r"has format 2, but this rps_core reads up to 1: update"),
+        (lambda h, t: h.update(version=FORMAT_VERSION + 1), r"has format 3, but this rps_core reads up to 2: update"),
         (lambda h, t: h.update(version="1"), "altered"),
         (lambda h, t: h.pop("config") is None, "metadata are not"),
         (lambda h, t: h.update(config=[]), "altered"),
@@ -301,6 +302,12 @@ def test_forged_files_are_refused_with_a_sentence(saved, change, message):
     with pytest.raises(ValueError, match=message):
         load_compressed(path, model)
     assert untouched(model)
+
+
+def test_files_of_version_1_were_written_when_the_default_scaling_was_the_papers(saved):
+    _, path = saved
+    forge(path, lambda h, t: h.update(version=1))
+    assert sharing_of(load_compressed(path, small()))[1].config.gradient_scaling == "effective_update"
 
 
 def test_other_architectures_and_other_files_are_refused(saved, tmp_path):
