@@ -18,7 +18,7 @@ from baselines.masks import masks_of
 from baselines.pruning import score
 from baselines.scorers import Scorer, find_method
 from baselines.scorers.gradients import LossFn
-from baselines.selection import select
+from baselines.selection import check_count, select
 from rps_core.budgets import check_ratio
 
 
@@ -48,8 +48,7 @@ class ChannelConfig:
         check_ratio(self.ratio)
         if self.scope not in ("global", "layer"):
             raise ValueError(f"scope must be 'global' or 'layer', but got {self.scope!r}")
-        if self.floor < 1:
-            raise ValueError(f"floor >= 1 must hold: a layer needs a channel, but got floor={self.floor}")
+        check_count("floor", self.floor, least=1)
 
 
 def prune_channels_(

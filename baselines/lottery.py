@@ -15,6 +15,7 @@ from baselines.layers import prunable_weights
 from baselines.layout import stored_buffers
 from baselines.masks import apply_masks_, masks_of
 from baselines.pruning import PruneConfig, prune_
+from baselines.selection import check_count
 from rps_core.budgets import Group, layer_name, resolve_budgets
 
 LotteryState = dict[str, Tensor]
@@ -58,8 +59,8 @@ class LotteryConfig:
     rewind: Literal["weights", "learning_rate"] = "weights"
 
     def __post_init__(self) -> None:
-        if self.rounds is not None and self.rounds < 1:
-            raise ValueError(f"rounds >= 1 must hold, but got rounds={self.rounds}")
+        if self.rounds is not None:
+            check_count("rounds", self.rounds, least=1)
         if not 0 < self.fraction < 1:
             raise ValueError(f"0 < fraction < 1 must hold, but got fraction={self.fraction}")
         if not self.rewind_epoch >= 0:

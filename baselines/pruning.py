@@ -16,7 +16,7 @@ from baselines.layers import prunable_weights
 from baselines.masks import apply_masks_, masks_of
 from baselines.scorers import Method, Scorer, find_method, run_scorer
 from baselines.scorers.gradients import LossFn
-from baselines.selection import select
+from baselines.selection import check_count, select
 from rps_core.budgets import EVERYTHING, Group, check_ratio, kept_for_ratio, layer_name, resolve_budgets
 
 
@@ -55,10 +55,9 @@ class PruneConfig:
         check_ratio(self.ratio)
         if self.scope not in ("global", "layer"):
             raise ValueError(f"scope must be 'global' or 'layer', but got {self.scope!r}")
-        if self.floor < 0:
-            raise ValueError(f"floor >= 0 must hold, but got floor={self.floor}")
-        if self.iterations is not None and self.iterations < 1:
-            raise ValueError(f"iterations >= 1 must hold, but got iterations={self.iterations}")
+        check_count("floor", self.floor, least=0)
+        if self.iterations is not None:
+            check_count("iterations", self.iterations, least=1)
 
 
 def prune_(
@@ -237,9 +236,18 @@ def _remove_(scratch: nn.Module, masks: Mapping[str, Tensor], *, through_masks: 
 
 def _checked_scores(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the scores of ``weights`` after checking that there is one finite number for each."""
+    if not isinstance(scores, Mapping):
+        raise TypeError(f"a scorer must return {{parameter name: scores}}, but got {type(scores).__name__}")
     for name, weight in weights.items():
         if name not in scores:
-            raise ValueError(f"a scorer must score every prunable weight, but gave nothing for {name!r}")
+            named = ", ".join(map(repr, list(scores)[:3])) or "nothing"
+            raise ValueError(
+                f"a scorer must score every prunable weight, but it left out {name!r}: it scored {named}"
+                f"{', ...' if len(scores) > 3 else ''}"
+            )
+        if not isinstance(scores[name], Tensor) or scores[name].is_complex():
+            kind = scores[name].dtype if isinstance(scores[name], Tensor) else type(scores[name]).__name__
+            raise TypeError(f"scores must be tensors of real numbers, but got {kind} ({name})")
         if scores[name].shape != weight.shape:
             raise ValueError(
                 f"scores must have their weight's shape {tuple(weight.shape)}, but got {tuple(scores[name].shape)} "

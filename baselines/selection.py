@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 _SAMPLE = 2**13
+
+
+def check_count(name: str, count: int, *, least: int) -> None:
+    """Check a number that counts something.
+
+    Raises:
+        ValueError: If it is no whole number, or below ``least``.
+    """
+    if not isinstance(count, numbers.Integral) or count < least:
+        raise ValueError(f"{name} >= {least} must hold, in whole numbers, but got {name}={count!r}")
 
 
 def keep_largest(scores: Tensor, kept: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from rps_core.budgets import layer_name
 from search.config import TrialConfig
 from search.errors import UserError, unknown_name
 from search.registry import METHODS, resolve
+from search.spec.fields import Choices, SearchedValue
 
 Batch = tuple[Tensor, Tensor]
 
@@ -144,18 +145,31 @@ def load_trained(bench: Workbench, path: Path) -> nn.Module:
         raise UserError(str(error)) from error
 
 
-def check_arguments(method: str, names: Iterable[str]) -> None:
+def check_arguments(method: str, args: Mapping[str, SearchedValue]) -> None:
     """Refuse further arguments that a method does not take: it takes what its function names by keyword.
 
     Raises:
-        UserError: If the method is unknown or one of ``names`` is no argument of it.
+        UserError: If the method is unknown, one of ``args`` is no argument of it, or counts something (the function
+            says ``int``) and may be no whole number.
     """
     parameters = list(inspect.signature(resolve("method", method, METHODS)).parameters.values())[1:]
     allowed = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    for name in names:
+    whole = {p.name for p in parameters if p.annotation in (int, "int")}
+    for name, value in args.items():
+        if name in whole and not _is_whole(value):
+            got = value.choices if isinstance(value, Choices) else value  # a range shows its two ends
+            raise UserError(
+                f"space.methods.{method}.args.{name} must be a whole number, or several to choose from like "
+                f"{{choices: [1, 2, 4]}}, but got {got!r}"
+            )
         if name not in allowed and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             problem = unknown_name("argument", name, allowed) if allowed else f"the method takes none, but got {name!r}"
             raise UserError(f"space.methods.{method}.args: {problem}")
+
+
+def _is_whole(value: SearchedValue) -> bool:
+    values = value.choices if isinstance(value, Choices) else [value]
+    return all(isinstance(v, int) and not isinstance(v, bool) for v in values)
 
 
 def loss_fn(model: nn.Module, batch: Batch) -> Tensor:

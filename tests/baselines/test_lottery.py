@@ -120,6 +120,7 @@ def test_budgets_fall_together(residual):
     ("kwargs", "message"),
     [
         ({"rounds": 0}, "rounds >= 1"),
+        ({"rounds": 2.5}, "rounds >= 1 must hold, in whole numbers, but got rounds=2.5"),
         ({"fraction": 1.0}, "0 < fraction < 1"),
         ({"rewind_epoch": -1}, "rewind_epoch >= 0"),
         ({"rewind": "all"}, "rewind must be 'weights' or 'learning_rate', but got 'all'"),

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from baselines import PruneConfig, masks_of, prune_, score, sparse_summary
+from baselines.layers import prunable_weights
 from baselines.scorers import METHODS
 
 
@@ -151,6 +152,7 @@ def test_a_data_loader_is_read_without_touching_random_state(mlp, batch, loss_fn
         ({"scope": "block"}, ValueError, "scope must be 'global' or 'layer', but got 'block'"),
         ({"floor": -1}, ValueError, "floor >= 0 must hold"),
         ({"iterations": 0}, ValueError, "iterations >= 1 must hold"),
+        ({"floor": 2.5}, ValueError, "in whole numbers, but got floor=2.5"),
     ],
 )
 def test_wrong_configurations(kwargs, error, message):
@@ -178,7 +180,18 @@ WRONG = {
     "budget": ({"budgets": {"5": 161}}, {}, "kept <= size must hold, but got 161 for 160 weights"),
     "pattern": ({"budgets": {"conv*": 0.5}}, {}, "'conv\\*' matches no layer"),
     "nothing": ({"exclude": ["*"]}, {}, "nothing is prunable"),
-    "incomplete": ({"method": lambda m, f, b: {}}, {}, "gave nothing for '1.weight'"),
+    "incomplete": ({"method": lambda m, f, b: {}}, {}, "left out '1.weight': it scored nothing"),
+    "returns nothing": ({"method": lambda m, f, b: None}, {}, "must return {parameter name: scores}, but got NoneType"),
+    "no tensors": (
+        {"method": lambda m, f, b: dict.fromkeys(prunable_weights(m), 0.5)},
+        {},
+        r"tensors of real numbers, but got float \(1.weight\)",
+    ),
+    "complex": (
+        {"method": lambda m, f, b: {n: w * 1j for n, w in prunable_weights(m).items()}},
+        {},
+        "tensors of real numbers, but got torch.complex64",
+    ),
     "shape": ({"method": lambda m, f, b: {"1.weight": torch.ones(2)}}, {}, r"got \(2,\) \(1.weight\)"),
 }
 
@@ -188,7 +201,7 @@ def test_an_error_leaves_the_model_untouched(mlp, batch, case):
     settings, arguments, message = WRONG[case]
     model, expected = mlp(), mlp().state_dict()
     evidence = {"batches": [batch]} if "loss_fn" in arguments else {}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         prune_(model, PruneConfig(**{"ratio": 4.0} | settings), **evidence, **arguments)
     assert type(model[1]) is nn.Linear
     assert all(torch.equal(t, expected[name]) for name, t in model.state_dict().items())

@@ -42,3 +42,17 @@ def test_a_ratio_that_cutting_channels_cannot_reach_is_refused_before_any_trial(
     with pytest.raises(UserError, match="with 60 channels a layer"):
         facts(ratio=20, args={"floor": 60})
     assert facts(ratio=20, args={"floor": {"choices": [1, 60]}})[1].groups
+
+
+@pytest.mark.parametrize(
+    ("rounds", "got"),
+    [
+        ({"low": 1, "high": 4}, r"Range\(low=1\.0, high=4\.0, log=True\)"),
+        ({"choices": [1, 2.5]}, r"\[1, 2.5\]"),
+        (2.5, "2.5"),
+    ],
+)
+def test_what_counts_something_takes_whole_numbers_only(rounds, got):
+    sentence = r"space\.methods\.ltr\.args\.rounds must be a whole number, .* but got " + got
+    with pytest.raises(UserError, match=sentence):
+        find_facts(Spec(space=SpaceSpec(methods={"ltr": {"args": {"rounds": rounds, "fraction": 0.3}}})))
