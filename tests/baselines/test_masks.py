@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from baselines import PruneConfig, apply_masks_, masks_of, prune_, unmask_
@@ -148,6 +151,71 @@ def test_data_parallel_and_compile(residual, batch, loss_fn):
             assert (model.fc.weight[model.fc.weight_mask == 0] == 0).all()
     finally:
         dist.destroy_process_group()
+
+
+# Without batch-norm and dropout: processes have their own statistics and draws, and would rightly differ from one.
+NETWORKS = {
+    "convolutions": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.GroupNorm(2, 8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(128, 10),
+    ),
+    "attention": lambda: nn.Sequential(
+        nn.Flatten(2),
+        nn.Linear(64, 16),
+        nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True),
+        nn.Flatten(),
+        nn.Linear(48, 10),
+    ),
+}
+
+
+def _trained(name, rank=None):
+    """Prune by data and train three steps, alone or as one of two processes with every second example."""
+    torch.manual_seed(0)
+    model = NETWORKS[name]()
+    images, labels = torch.randn(20, 3, 8, 8), torch.arange(20) % 10
+    prune_(model, PruneConfig(method="snip", ratio=4.0, floor=1), loss_fn=_loss, batches=[(images, labels)])
+    runner = model if rank is None else DistributedDataParallel(model)
+    share = slice(rank, None, 1 if rank is None else 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        _loss(runner, (images[share], labels[share])).backward()
+        optimizer.step()
+    return model.state_dict()
+
+
+def _loss(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def _worker(rank, name, folder):
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.save(_trained(name, rank), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_two_processes_train_as_one(name, tmp_path):
+    mp.spawn(_worker, (name, str(tmp_path)), nprocs=2)
+    expected = _trained(name)
+    masks = [tensor for key, tensor in expected.items() if key.endswith("weight_mask")]
+    assert 0 < sum(int(mask.sum()) for mask in masks) < sum(mask.numel() for mask in masks) / 2
+    for rank in range(2):
+        state = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(state, expected, rtol=1e-4, atol=1e-5)
+        for key in expected:
+            if key.endswith("_mask"):
+                assert torch.equal(state[key], expected[key])
+                assert (state[key.removesuffix("_mask")][state[key] == 0] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
