@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rps_core import RPSConfig, compress_
-from search.data import Split, load_dataset
+from search.data import ImageData, Split, load_dataset
 from search.spec import DataSpec
 
 EPOCHS, BATCH = 20, 64
@@ -36,9 +36,8 @@ def tensors(split: Split) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(split.images).float().flatten(1) / 255, torch.from_numpy(split.labels)
 
 
-def accuracy(scaling: str, lr: float, bias_lr: float, ratio: float, seed: int) -> float:
+def accuracy(data: ImageData, scaling: str, lr: float, bias_lr: float, ratio: float, seed: int) -> float:
     """Train one network and return its test accuracy."""
-    data = load_dataset(DataSpec(val_fraction=0.25))
     (images, labels), (test_images, test_labels) = tensors(data.train), tensors(data.test)
     mean, std = images.mean(), images.std()
     images, test_images = (images - mean) / std, (test_images - mean) / std
@@ -71,9 +70,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=16)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    data = load_dataset(DataSpec(val_fraction=0.25))
     for ratio in arguments.ratios:
         for scaling, lr, bias_lr in CASES:
-            reached = [accuracy(scaling, lr, bias_lr, ratio, seed) for seed in range(arguments.seeds)]
+            reached = [accuracy(data, scaling, lr, bias_lr, ratio, seed) for seed in range(arguments.seeds)]
             line = {"name": "test_accuracy", "value": round(100 * statistics.mean(reached), 2), "unit": "%"}
             line["standard_error"] = round(100 * statistics.stdev(reached) / len(reached) ** 0.5, 2)
             print(json.dumps(line | {"scaling": scaling, "lr": lr, "bias_lr": bias_lr, "ratio": ratio}), flush=True)
