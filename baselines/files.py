@@ -22,24 +22,28 @@ from baselines.layout import (
     METADATA_KEY,
     Positions,
     bitmask_bytes,
+    checksum,
     described,
     description,
     fingerprint,
     positions_for,
     pruned_in,
+    sealed,
     unpruned,
 )
 from baselines.masks import apply_masks_, masks_of
 
 Array = NDArray[Any]
 
+FIRST_FORMAT, UNCHECKED_FORMAT = "1", "2"
+
 # The format, one safetensors file with one tensor of bytes, whose parts are
 #   values     F32  the kept weights, layer after layer, then all other real-valued parameters and buffers
 #   positions       one bit a prunable weight, first weight in the highest bit  } as the tensor's name says:
 #              U32  or the positions of the kept weights, ascending             } "bitmask", "indices" or "dense"
 #   state           integer and boolean buffers, as their bytes
-# and one entry of metadata, baselines.layout.description. One tensor, because a header entry for each would outweigh
-# the values of a small model at a high ratio. Format 1 had a tensor for each part; it is still read.
+# and one entry of metadata, baselines.layout.sealed. One tensor, because a header entry for each would outweigh the
+# values of a small model at a high ratio. Format 2 had no checksum and format 1 a tensor for each part: both are read.
 
 
 def save_sparse(model: nn.Module, path: str | os.PathLike[str], *, note: Mapping[str, str] | None = None) -> None:
@@ -61,10 +65,11 @@ def save_sparse(model: nn.Module, path: str | os.PathLike[str], *, note: Mapping
     kind = positions_for(mask.size, int(mask.sum()))
     parts = [values, _positions(kind, mask), *(_array(t) for t in other.values())]
     payload = _joined([np.frombuffer(part.tobytes(), np.uint8) for part in parts], np.uint8)
+    text = sealed(description(model, masks, note or {}), kind, payload.tobytes())
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        save_file({kind: payload}, partial, metadata={METADATA_KEY: description(model, masks, note or {})})
+        save_file({kind: payload}, partial, metadata={METADATA_KEY: text})
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
@@ -98,7 +103,7 @@ def load_sparse(path: str | os.PathLike[str], fresh_model: nn.Module) -> nn.Modu
         sum(t.numel() for t in real.values()),
         sum(t.numel() * t.element_size() for t in other.values()),
     )
-    if facts.version == FORMAT:
+    if facts.version != FIRST_FORMAT:
         tensors = _taken_apart(path, tensors, size, plain, state_bytes)
     mask = _mask(path, tensors, size)
     values, state = tensors.get("values", np.zeros(0, np.float32)), tensors.get("state", np.zeros(0, np.uint8))
@@ -132,7 +137,7 @@ def read_note(path: str | os.PathLike[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What the metadata of a file say: the pruned layers as bits in format 2, as names in format 1."""
+    """What the metadata of a file say: the pruned layers as bits, as names in format 1."""
 
     version: str
     fingerprint: str | None
@@ -149,17 +154,22 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], _Facts]:
         raise ValueError(f"{path} is no readable safetensors file: {error}") from error
     if METADATA_KEY not in metadata:
         pairs = {"layers": metadata["layers"]} if "layers" in metadata else {}
-        return tensors, _Facts("1", metadata.get("layout"), pairs)
-    version, digest, pairs = described(metadata[METADATA_KEY])
-    if version != FORMAT:
-        raise ValueError(f"{path} has format {version}, but formats 1 and {FORMAT} are read: update this package")
-    return tensors, _Facts(version, digest, pairs)
+        return tensors, _Facts(FIRST_FORMAT, metadata.get("layout"), pairs)
+    version, _, text = metadata[METADATA_KEY].partition(" ")
+    if version == FORMAT:
+        expected, _, text = text.partition(" ")
+        kind, payload = next(iter(tensors.items()), ("", np.zeros(0, np.uint8)))
+        if len(tensors) != 1 or checksum(text, kind, payload.tobytes()) != expected:
+            raise ValueError(f"{path} is damaged: its checksum differs; train or save the model again")
+    elif version != UNCHECKED_FORMAT:
+        raise ValueError(f"{path} has format {version}, but formats 1 to {FORMAT} are read: update this package")
+    return tensors, _Facts(version, *described(text))
 
 
 def _pruned_names(path: str | os.PathLike[str], facts: _Facts, model: nn.Module) -> list[str]:
     layers = facts.pairs.get("layers")
     try:
-        if layers is None or facts.version == FORMAT:
+        if layers is None or facts.version != FIRST_FORMAT:
             return pruned_in(model, layers)
         names = json.loads(layers)
         if not isinstance(names, list) or not set(names) <= set(prunable_weights(model)):

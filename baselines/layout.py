@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from baselines.masks import masks_of
 VALUE_BYTES = 4
 INDEX_BYTES = 4
 METADATA_KEY = "sparse"
-FORMAT = "2"
+FORMAT = "3"
 
 Positions = Literal["dense", "bitmask", "indices"]
 """How a file says which weights are kept: all are; one bit a weight; or the 32-bit positions of the kept ones."""
@@ -68,23 +69,32 @@ def fingerprint(model: nn.Module, pruned: Iterable[str]) -> str:
 
 
 def description(model: nn.Module, pruned: Iterable[str], note: Mapping[str, str]) -> str:
-    """Return the text that a file carries: format, fingerprint, then ``key=value`` pairs, without spaces in them.
+    """Return what a file says of itself: fingerprint, then ``key=value`` pairs, without spaces in them.
 
     Which parameters are pruned is said (``layers``, one bit a parameter in hexadecimal digits) only where it is not all
     that are prunable.
     """
     names = list(pruned)
-    words = [FORMAT, fingerprint(model, names)]
+    words = [fingerprint(model, names)]
     if names != list(prunable_weights(model)):
         words.append(f"layers={_bits(model, names)}")
     return " ".join([*words, *(f"{key}={value}" for key, value in note.items())])
 
 
-def described(text: str) -> tuple[str, str, dict[str, str]]:
-    """Return format, fingerprint and pairs of a :func:`description`."""
-    version, _, rest = text.partition(" ")
-    digest, *pairs = rest.split(" ")
-    return version, digest, {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+def sealed(text: str, kind: Positions, payload: bytes = b"") -> str:
+    """Return the text that a file carries: format, checksum of all that the file holds, :func:`description`."""
+    return f"{FORMAT} {checksum(text, kind, payload)} {text}"
+
+
+def checksum(text: str, kind: Positions | str, payload: bytes) -> str:
+    """Return a CRC-32 of a file's content: eight hexadecimal digits, whatever the content."""
+    return f"{zlib.crc32(payload, zlib.crc32(f'{kind} {text}'.encode())):08x}"
+
+
+def described(text: str) -> tuple[str, dict[str, str]]:
+    """Return fingerprint and pairs of a :func:`description`."""
+    digest, *pairs = text.split(" ")
+    return digest, {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def pruned_in(model: nn.Module, bits: str | None) -> list[str]:
@@ -111,13 +121,13 @@ def payload_bytes(model: nn.Module, pruned: Iterable[str], size: int, kept: int)
 
 
 def header_bytes(kind: Positions, payload: int, text: str) -> int:
-    """Return the bytes that a safetensors file of one tensor of bytes has beside them.
+    """Return the bytes that a safetensors file of one tensor of bytes, described by ``text``, has beside them.
 
     They are eight for the length and a JSON object padded to a multiple of eight
     (https://github.com/huggingface/safetensors, "Format").
     """
     entry = {"dtype": "U8", "shape": [payload], "data_offsets": [0, payload]}
-    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: text}, kind: entry}
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: sealed(text, kind)}, kind: entry}
     length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
     return 8 + -(-length // 8) * 8
 

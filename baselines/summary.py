@@ -24,7 +24,7 @@ class SparseSummary:
         stored_parameters: Kept weights and all other parameters: what papers count.
         stored_bytes: Size of the file of `save_sparse`: 4 bytes a kept weight, their positions (the cheaper of a
             bitmask and 32-bit indices; none if nothing is pruned), everything else in full, batch-norm's running
-            statistics and counters included, and the file's header of some 120.
+            statistics and counters included, and the file's header of some 130.
         kept_by_layer: ``{layer name: kept weights}``.
     """
 

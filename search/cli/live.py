@@ -20,6 +20,7 @@ from search.driver.progress import Progress
 REFRESH_S = 0.5
 PLAIN_LINE_S = 10.0
 FRONTIER_LINES = 12
+RUNNING_LISTED = 8
 
 
 class View(Protocol):
@@ -97,7 +98,7 @@ def screen(progress: Progress) -> Group:
         Text(f"about {duration(left)} left" if left is not None else "starting", style="dim"),
     )
     counts = Text("  ".join(f"{count} {status}" for status, count in progress.counts.items() if count) or "none ended")
-    at = ", ".join(str(epoch) for epoch in progress.running.values())
+    at = _epochs(list(progress.running.values()))
     counts.append(f"  {len(progress.running)} running" + (f" (epoch {at} of {progress.epochs})" if at else ""))
     lines: list[Table | Text] = [head, counts, _decades(progress), _frontier(progress)]
     if progress.last_failure:
@@ -105,6 +106,13 @@ def screen(progress: Progress) -> Group:
             Text(f"last failure: {printable(progress.last_failure)}", style="red", overflow="ellipsis", no_wrap=True)
         )
     return Group(*lines)
+
+
+def _epochs(reached: list[int]) -> str:
+    """Return where the running trials are: each of a few, from where to where a thousand are."""
+    if len(reached) <= RUNNING_LISTED:
+        return ", ".join(map(str, reached))
+    return f"{min(reached)} to {max(reached)}"
 
 
 def _decades(progress: Progress) -> Table:

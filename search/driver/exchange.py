@@ -14,7 +14,15 @@ from typing import Any
 from search.driver.experiment import MODELS, RUNNING
 from search.results.folder import Folder
 
+# A short epoch costs less than its report: some 10 ms of the driver's time, and more the more trials there are, since
+# Tune looks at all of them. So each reports the less often the more there are: benchmarks/load.py has the rates.
 REPORT_EVERY_S = 0.5
+REPORT_COST_S = 0.025
+
+
+def report_interval(places: int) -> float:
+    """Return how often each of so many trials may report, in seconds, so that the driver keeps up with all."""
+    return max(REPORT_EVERY_S, places * REPORT_COST_S)
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,8 @@ class RunSettings:
         memory: Which memory measure the search minimises.
         checkpoint_every_s: Shortest time between two checkpoints.
         time_limit_s: Longest time one trial may take in this process; None does not limit it.
-        report_every_s: Epochs that are shorter are reported together: a report costs the driver some 20 ms. 0 reports
-            each by itself, as early stopping needs.
+        report_every_s: Epochs that are shorter are reported together.
+        report_at: Epochs that are reported at once: those after which early stopping judges.
         weights: Content of the file of trained weights that every trial starts from, if the spec names one.
     """
 
@@ -40,6 +48,7 @@ class RunSettings:
     checkpoint_every_s: float
     time_limit_s: float | None
     report_every_s: float = REPORT_EVERY_S
+    report_at: frozenset[int] = frozenset()
     weights: bytes | None = None
 
 

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from baselines import check_reachable, sparse_summary
+from baselines import sparse_summary
 from search.data import ImageData, check_batch_size, load_dataset
 from search.driver.prepare import Facts
 from search.driver.weights import read_weights
-from search.errors import UserError
-from search.methods import check_arguments, layer_shapes
+from search.methods import check_arguments, check_feasible, layer_shapes
 from search.models import build_model, stage_patterns
 from search.models.weights import load_weights_
 from search.spec import Spec
@@ -35,26 +34,15 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
     data = load_dataset(spec.data)
     check_batch_size(spec.train.batch_size, len(data.train))
     model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
-    if "channels" in spec.space.methods:
-        _check_channels(spec, model, data.shape)
+    for method, ranges in spec.space.methods.items():
+        _, ratio = bounds(spec.space.searched(method, "ratio"))
+        check_feasible(method, model, torch.zeros(1, *data.shape), ratio=ratio, args=ranges.args)
     weights = read_weights(spec.model)
     if weights is not None:
         load_weights_(model, weights, where=str(spec.model.weights))
     shapes = layer_shapes(model)
     groups = spec.space.groups if spec.space.groups is not None else stage_patterns(list(shapes))
     return data, Facts(shapes, groups, data.skipped, _meta(spec, model, data, shapes))
-
-
-def _check_channels(spec: Spec, model: nn.Module, shape: tuple[int, ...]) -> None:
-    """Refuse a highest ratio that cutting channels cannot come near: every trial there would fail."""
-    _, ratio = bounds(spec.space.searched("channels", "ratio"))
-    floor = spec.space.methods["channels"].args.get("floor", 1)
-    if not isinstance(floor, int):  # searched: some trials may reach what others cannot
-        floor = 1
-    try:
-        check_reachable(model, torch.zeros(1, *shape), ratio=ratio, floor=floor)
-    except ValueError as error:
-        raise UserError(f"space.methods.channels: {error}") from error
 
 
 def _meta(spec: Spec, model: nn.Module, data: ImageData, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:

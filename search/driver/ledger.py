@@ -115,6 +115,11 @@ class Ledger:
         """Ids of the trials that were proposed and have not ended: those whose checkpoints are needed."""
         return {run.config.trial_id for run in self._waiting}
 
+    @property
+    def has_next(self) -> bool:
+        """Whether the next run is there already, or none will be."""
+        return bool(self._waiting) or self.handed_out >= self._spec.trials or self.stop_reason is not None
+
     def next(self) -> Run | None:
         """Return the next run; None when all that the spec asks for are handed out, or the search is to stop."""
         if self.stop_reason is not None and not self.exhausted:
@@ -128,7 +133,7 @@ class Ledger:
 
     def look_ahead(self) -> None:
         """Have the next run ready, where there is one, so that no place waits for the sampler."""
-        if not self._waiting and self.handed_out < self._spec.trials and self.stop_reason is None:
+        if not self.has_next:
             self._propose()
 
     def put_back(self, run: Run) -> None:

@@ -158,7 +158,10 @@ class PackHost:
             ready = {lane: trial for lane, trial in trials.items() if trial is not None}
             if not ready:
                 break
-            outcomes |= zip(ready, train_together(list(ready.values()), self._pack), strict=True)
+            for lane, outcome in zip(ready, train_together(list(ready.values()), self._pack), strict=True):
+                outcomes[lane] = runners[lane].kept(outcome)
+            if any(runners[lane].must_report(outcomes[lane]) for lane in ready):
+                break
         results: dict[str, Result | Exception] = {}
         for lane, runner in runners.items():
             result = runner.after(outcomes[lane]) if lane in outcomes else runner.end()

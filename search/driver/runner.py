@@ -64,12 +64,29 @@ class TrialRunner:
             return self.end()
         began = time.monotonic()
         try:
-            outcome: EpochReport | Exception = trial.step()
-            while not trial.done and time.monotonic() - began < self._settings.report_every_s:
-                outcome = trial.step()
+            outcome = self.kept(trial.step())
+            while not self.must_report(outcome) and time.monotonic() - began < self._settings.report_every_s:
+                outcome = self.kept(trial.step())
         except Exception as error:
             outcome = error
         return self.after(outcome)
+
+    def kept(self, outcome: EpochReport | Exception) -> EpochReport | Exception:
+        """Write a checkpoint after an epoch, if it is time to; return the outcome, or why that failed."""
+        trial = self.ready
+        if trial is None or isinstance(outcome, Exception):
+            return outcome
+        if time.monotonic() - self._saved_at >= self._settings.checkpoint_every_s:
+            try:
+                self._write(running_path(trial.config.trial_id), trial.checkpoint())
+            except Exception as error:
+                return error
+            self._saved_at = time.monotonic()
+        return outcome
+
+    def must_report(self, outcome: EpochReport | Exception) -> bool:
+        """Whether the driver must hear of an outcome before the trial goes on, or there is nothing to go on with."""
+        return self.ready is None or isinstance(outcome, Exception) or outcome.epoch in self._settings.report_at
 
     def after(self, outcome: EpochReport | Exception) -> dict[str, Any]:
         """Return the result of an epoch that was trained, or failed."""
@@ -110,9 +127,6 @@ class TrialRunner:
         }
         if trial.done:
             return result | self._finished(trial.finish())
-        if time.monotonic() - self._saved_at >= self._settings.checkpoint_every_s:
-            self._write(running_path(trial.config.trial_id), trial.checkpoint())
-            self._saved_at = time.monotonic()
         result["partial_row"] = to_json(trial.partial_row())
         return result
 

@@ -33,10 +33,13 @@ class LedgerSearcher(Searcher):
         return {"trial": run.config.model_dump_json()}
 
     def look_ahead(self, trials: Iterable[Trial]) -> None:
-        """Propose what runs next while all places are busy, once the trials that were handed out last train."""
-        if len(self.runs) >= self._concurrency and all(
-            trial.status == trial.RUNNING for trial in trials if trial.trial_id in self.runs
-        ):
+        """Propose what runs next while all places are busy, once the trials that were handed out last train.
+
+        The trials are looked through only where there is something to propose: there may be a thousand.
+        """
+        if self._ledger.has_next or len(self.runs) < self._concurrency:
+            return
+        if all(trial.status == trial.RUNNING for trial in trials if trial.trial_id in self.runs):
             self._ledger.look_ahead()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

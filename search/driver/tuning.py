@@ -20,7 +20,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from clusters.session import Session
 from search.driver.actor import TrialActor
-from search.driver.exchange import REPORT_EVERY_S, RunSettings
+from search.driver.exchange import RunSettings, report_interval
 from search.driver.experiment import RUNNING, Experiment
 from search.driver.keeper import ModelKeeper
 from search.driver.lane import LaneActor, LaneOffice
@@ -31,7 +31,8 @@ from search.driver.searcher import LedgerSearcher
 from search.driver.silence import Silence
 from search.driver.weights import read_weights
 from search.results.store import ResultStore
-from search.stopping import MOASHA
+from search.spec import Spec
+from search.stopping import MOASHA, rung_levels
 from search.stopping.first_come import FirstComeScheduler
 from search.stopping.tune_scheduler import MOASHAScheduler
 
@@ -105,7 +106,7 @@ def run_trials(
         tempfile.TemporaryDirectory(prefix="rps-tune-") as scratch,
         _tune_settings(progress.slots, verbose),
         _sigterm_as_interrupt(),
-        _trainable(experiment, data) as trainable,
+        _trainable(experiment, data, progress.slots) as trainable,
     ):
         # Not tune.Tuner: it pickles all that it is given, and would restore from that pickle.
         try:
@@ -131,7 +132,7 @@ def run_trials(
 
 
 @contextlib.contextmanager
-def _trainable(experiment: Experiment, data: ray.ObjectRef) -> Iterator[Any]:
+def _trainable(experiment: Experiment, data: ray.ObjectRef, places: int) -> Iterator[Any]:
     """Give the actor class with the data in the object store and the resources of one trial.
 
     Of a pack, each trial occupies its part; what runs it, in one process for the pack, occupies nothing beside.
@@ -144,7 +145,8 @@ def _trainable(experiment: Experiment, data: ray.ObjectRef) -> Iterator[Any]:
         memory=spec.objectives.memory,
         checkpoint_every_s=spec.train.checkpoint_every_s,
         time_limit_s=spec.failures.time_limit_s,
-        report_every_s=REPORT_EVERY_S if spec.search.early_stopping is None else 0.0,
+        report_every_s=report_interval(places),
+        report_at=frozenset(_rungs(spec)),
         weights=read_weights(spec.model),
     )
     bundle = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus, **spec.resources.custom}
@@ -164,6 +166,14 @@ def _trainable(experiment: Experiment, data: ray.ObjectRef) -> Iterator[Any]:
     finally:
         if office is not None:
             ray.kill(office)
+
+
+def _rungs(spec: Spec) -> tuple[int, ...]:
+    """Return the epochs after which early stopping judges a trial."""
+    stopping = spec.search.early_stopping
+    if stopping is None:
+        return ()
+    return rung_levels(stopping.grace_epochs, stopping.reduction_factor, spec.train.epochs)
 
 
 def _scheduler(

@@ -16,7 +16,7 @@ from rps_core.budgets import layer_name
 from search.config import TrialConfig
 from search.errors import UserError, unknown_name
 from search.registry import METHODS, resolve
-from search.spec.fields import Choices, SearchedValue
+from search.spec.fields import Choices, SearchedValue, bounds
 
 Batch = tuple[Tensor, Tensor]
 
@@ -129,6 +129,53 @@ def loads_with(loader: Loader) -> Callable[[Callable[..., Compressed]], Callable
         return method
 
     return register
+
+
+Check = Callable[[nn.Module, Tensor, float, Mapping[str, SearchedValue]], None]
+_CHECKS: dict[Callable[..., Compressed], Check] = {}
+
+
+def checked_by(check: Check) -> Callable[[Callable[..., Compressed]], Callable[..., Compressed]]:
+    """Say what finds out before a search begins that every trial of a method would fail at its highest ratio.
+
+    ``check`` is given the uncompressed model, one image as a batch, that ratio and the method's further arguments as
+    the spec has them, and raises ValueError where no trial can do it.
+    """
+
+    def register(method: Callable[..., Compressed]) -> Callable[..., Compressed]:
+        _CHECKS[method] = check
+        return method
+
+    return register
+
+
+def check_feasible(
+    method: str, model: nn.Module, example_input: Tensor, *, ratio: float, args: Mapping[str, SearchedValue]
+) -> None:
+    """Refuse a highest ratio that a method cannot come near on a model.
+
+    Args:
+        method: Its name.
+        model: The uncompressed model; it is left as it is.
+        example_input: One image as a batch, ``(1, C, H, W)``.
+        ratio: The highest ratio that is searched.
+        args: The method's further arguments, searched or not.
+
+    Raises:
+        UserError: If every trial there would fail.
+    """
+    check = _CHECKS.get(resolve("method", method, METHODS))
+    if check is None:
+        return
+    try:
+        check(model, example_input, ratio, args)
+    except ValueError as error:
+        raise UserError(f"space.methods.{method}: {error}") from error
+
+
+def least(args: Mapping[str, SearchedValue], name: str, default: int) -> int:
+    """Return the smallest whole number that an argument can take."""
+    return int(bounds(args[name])[0]) if name in args else default
 
 
 def load_trained(bench: Workbench, path: Path) -> nn.Module:

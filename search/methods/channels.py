@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
-from baselines import ChannelConfig, load_channels, prune_channels_, save_sparse, sparse_summary, width_note
+from torch import Tensor, nn
+
+from baselines import (
+    ChannelConfig,
+    check_reachable,
+    load_channels,
+    prune_channels_,
+    save_sparse,
+    sparse_summary,
+    width_note,
+)
 from baselines.channel_graph import channel_groups
-from search.methods.base import Compressed, Workbench, loads_with, loss_fn
+from search.methods.base import Compressed, Workbench, checked_by, least, loads_with, loss_fn
+from search.spec.fields import SearchedValue
 
 
+def _check(model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue]) -> None:
+    check_reachable(model, example_input, ratio=ratio, floor=least(args, "floor", 1))
+
+
+@checked_by(_check)
 @loads_with(lambda bench, path: load_channels(path, bench.build(1.0), bench.example_input))
 def channels(
     bench: Workbench,

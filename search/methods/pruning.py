@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Literal
 
+from torch import Tensor, nn
+
 from baselines import PruneConfig, prune_
-from search.methods.base import Compressed, Workbench, loss_fn, stored_sparsely
+from search.methods.base import Compressed, Workbench, checked_by, least, loss_fn, stored_sparsely
+from search.spec.fields import SearchedValue
 
 
+def _check(model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue]) -> None:
+    """Find floors that no trial can meet; whose scores rank the weights does not matter for that."""
+    floor = least(args, "floor", 0)
+    if floor > 0:
+        prune_(copy.deepcopy(model), PruneConfig(method="rand", ratio=ratio, floor=floor, allow_empty=True))
+
+
+@checked_by(_check)
 def prune(bench: Workbench, *, scope: Literal["global", "layer"] = "global", floor: int = 0) -> Compressed:
     """Prune by the method the trial names. A layer may lose all its weights: that is a result, not an error.
 

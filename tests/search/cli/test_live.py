@@ -41,6 +41,15 @@ def test_the_screen_shows_counts_decades_frontier_and_the_last_failure(progress)
         assert part in text
 
 
+def test_a_thousand_running_trials_are_a_range(progress):
+    for number in range(1000):
+        progress.started(f"r{number}")
+        progress.epoch(f"r{number}", 1 + number % 4)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(screen(progress))
+    assert "1001 running (epoch 1 to 4 of 5)" in console.file.getvalue()
+
+
 def test_without_a_terminal_there_are_plain_lines_and_the_last_is_always_shown(progress, capsys):
     with view() as watch:
         watch(progress)

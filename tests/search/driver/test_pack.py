@@ -1,3 +1,4 @@
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -168,6 +169,15 @@ def test_what_breaks_the_pack_reaches_every_owner(configs, settings, tiny_data, 
         for future in asked:
             with pytest.raises(RuntimeError, match="no such thing"):
                 future.result(30)
+
+
+def test_what_early_stopping_judges_is_reported_at_once(configs, settings, tiny_data, fused):
+    host = PackHost(tiny_data, replace(settings, report_every_s=60.0, report_at=frozenset({1, 3})), 2)
+    with ThreadPoolExecutor(2) as owners:
+        ran = list(owners.map(lambda n: own(host, str(n), [configs[n]]), range(2)))
+    for results in (lane[0] for lane in ran):
+        # Lanes that began one after the other are told more often: each at the other's epochs, too.
+        assert {1, 3, 4} <= {json.loads(result["epoch_rows"][-1])["epoch"] for result in results}
 
 
 def test_short_epochs_are_reported_together(configs, settings, tiny_data, fused):

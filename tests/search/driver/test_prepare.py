@@ -32,6 +32,18 @@ def test_all_public_names_of_rps_core_are_there():
     )
 
 
+def test_a_floor_that_no_budget_covers_is_refused_before_any_trial():
+    def facts(**floor):
+        return find_facts(Spec(space=SpaceSpec(ratio=1000, methods={"rand": {"args": floor}, "rps": {}})))
+
+    facts(floor=10)
+    with pytest.raises(
+        UserError, match=r"space\.methods\.rand: the floors of a group must fit its budget, but floor=50"
+    ):
+        facts(floor=50)
+    facts(floor={"choices": [10, 50]})
+
+
 def test_a_ratio_that_cutting_channels_cannot_reach_is_refused_before_any_trial():
     def facts(**changes):
         return find_facts(Spec(space=SpaceSpec(methods={"channels": changes, "rps": {"ratio": 9000}})))

@@ -1,0 +1,71 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from search.driver.exchange import REPORT_EVERY_S, RunSettings, report_interval
+from search.driver.runner import TrialRunner
+from search.results.folder import Folder
+from search.trial import Trial
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return RunSettings(
+        Folder(tmp_path), 1, 0, "stored_bytes", checkpoint_every_s=0, time_limit_s=None, report_every_s=60.0
+    )
+
+
+@pytest.fixture
+def config(make_config):
+    return make_config("rand").model_dump_json()
+
+
+def epochs_reported(runner):
+    found = [runner.step()]
+    while not found[-1].get("done"):
+        found.append(runner.step())
+    return [len(result["epoch_rows"]) for result in found]
+
+
+def test_short_epochs_are_reported_together(config, settings, tiny_data):
+    assert epochs_reported(TrialRunner(config, tiny_data, settings)) == [4]
+
+
+def test_what_early_stopping_judges_is_reported_at_once(config, settings, tiny_data):
+    settings = replace(settings, report_at=frozenset({1, 3}))
+    assert epochs_reported(TrialRunner(config, tiny_data, settings)) == [1, 2, 1]
+
+
+def test_checkpoints_do_not_wait_for_the_report(config, settings, tiny_data, monkeypatch):
+    runner = TrialRunner(config, tiny_data, settings)
+    step, done = Trial.step, []
+
+    def interrupted(trial):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(step(trial))
+        return done[-1]
+
+    monkeypatch.setattr(Trial, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.step()
+    monkeypatch.undo()
+    result = TrialRunner(config, tiny_data, settings).step()
+    assert [json.loads(row)["epoch"] for row in result["epoch_rows"]] == [1, 2, 3, 4]
+
+
+def test_a_checkpoint_that_cannot_be_written_fails_the_trial(config, settings, tiny_data, monkeypatch):
+    def full(*arguments):
+        raise OSError("no space left")
+
+    runner = TrialRunner(config, tiny_data, settings)
+    monkeypatch.setattr(runner, "_write", full)
+    row = json.loads(runner.step()["trial_row"])
+    assert row["status"] == "failed"
+    assert "no space left" in row["error"]
+
+
+def test_a_thousand_trials_report_rarely_and_a_few_often():
+    assert report_interval(2) == REPORT_EVERY_S
+    assert report_interval(1000) == 25.0
