@@ -221,7 +221,7 @@ def test_no_flipped_bit_and_no_lost_byte_goes_unseen(mlp, tmp_path, ratio):
         assert all(torch.equal(loaded[name], value) for name, value in expected.items()), f"bit {place}"
     for length in (0, 7, 100, len(whole) - 1):
         (tmp_path / "m").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="damaged|no readable"):
+        with pytest.raises(ValueError, match=r"damaged|no readable"):
             load_sparse(tmp_path / "m", mlp())
 
 

@@ -26,7 +26,8 @@ def test_a_pruned_network_by_hand():
     assert summary.stored_parameters == kept + 8 + 16 + 4
     # Biases, scale and shift, mean and variance, and a counter of eight bytes; then the header, padded to eights.
     payload = 4 * kept + size // 8 + 4 * (8 + 16 + 4 + 16) + 8
-    header = '{"__metadata__":{"sparse":"3 01234567 0123456789abcdef"},"bitmask":{"dtype":"U8","shape":[463],"data_offsets":[0,463]}}'
+    header = '{"__metadata__":{"sparse":"3 01234567 0123456789abcdef"},"bitmask":'
+    header += '{"dtype":"U8","shape":[463],"data_offsets":[0,463]}}'
     assert payload == 463
     assert summary.stored_bytes == payload + 8 + math.ceil(len(header) / 8) * 8
     assert sum(summary.kept_by_layer.values()) == kept
