@@ -21,13 +21,17 @@ from search.results.store import ResultStore
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-FLUSH_S = 1.0
+# What lies in the buffers is lost where the driver is killed: they are written as often as a small share of its time
+# allows, on a slow storage less often than on a disk.
+SHORTEST_FLUSH_S, LONGEST_FLUSH_S = 0.2, 5.0
+WRITING_SHARE = 0.02
+STOP_CHECK_S = 1.0
 EPOCHS_FLUSH_S = 30.0
 COMPACT_EVERY = 64
 
 
 class Recorder(Callback):
-    """Buffers rows for about a second, writes them as one part, and cleans up behind finished trials."""
+    """Buffers rows for a moment, writes them as one part, and cleans up behind finished trials."""
 
     def __init__(
         self,
@@ -57,7 +61,8 @@ class Recorder(Callback):
         self._open_epochs: dict[str, list[dict[str, Any]]] = {}
         self._epochs: list[dict[str, Any]] = []
         self._rows: list[dict[str, Any]] = []
-        self._flushed_at = self._epochs_at = time.monotonic()
+        self._flushed_at = self._epochs_at = self._asked_at = time.monotonic()
+        self._flush_every_s = SHORTEST_FLUSH_S
         self._flushes = 0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -107,8 +112,11 @@ class Recorder(Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Propose ahead, write what has gathered, and show progress."""
         self._searcher.look_ahead(trials)
-        if time.monotonic() - self._flushed_at >= FLUSH_S:
+        now = time.monotonic()
+        if now - self._flushed_at >= self._flush_every_s:
             self.flush()
+        if now - self._asked_at >= STOP_CHECK_S:
+            self._asked_at = now
             reason = self._stop_when()
             if reason is not None:
                 self._ledger.stop_reason = reason
@@ -116,22 +124,28 @@ class Recorder(Callback):
 
     def flush(self, *, last: bool = False) -> None:
         """Write all buffered rows. Rows stay buffered, and the search stops, if the folder cannot be written."""
-        self._flushed_at = time.monotonic()
-        if last or self._flushed_at - self._epochs_at >= EPOCHS_FLUSH_S:
+        began = time.monotonic()
+        if last or began - self._epochs_at >= EPOCHS_FLUSH_S:
             self._epochs += [row for rows in self._open_epochs.values() for row in rows]
             self._open_epochs.clear()
-            self._epochs_at = self._flushed_at
+            self._epochs_at = began
         try:
-            self._append_all()
-            self._flushes += 1
-            if last or self._flushes % COMPACT_EVERY == 0:
+            wrote = self._append_all()
+            self._flush_every_s = min(
+                max(SHORTEST_FLUSH_S, (time.monotonic() - began) / WRITING_SHARE), LONGEST_FLUSH_S
+            )
+            self._flushes += wrote
+            if last or (wrote and self._flushes % COMPACT_EVERY == 0):
                 for table in ("trials", "epochs", "proposals"):
                     self._store.compact(table)
         except OSError as error:
             self._ledger.stop_reason = f"the results cannot be written: {error}"
             self._progress.trouble = self._ledger.stop_reason
+        self._flushed_at = time.monotonic()
 
-    def _append_all(self) -> None:
+    def _append_all(self) -> bool:
+        """Write what is buffered; return whether there was anything."""
+        something = bool(self._ledger.new_runs or self._epochs or self._rows)
         if self._ledger.new_runs:
             self._store.append("proposals", [run.journal_row(self._experiment) for run in self._ledger.new_runs])
             self._ledger.new_runs.clear()
@@ -143,6 +157,7 @@ class Recorder(Callback):
             rows, self._rows = self._rows, []
             for row in rows:
                 self._clean_up(row)
+        return something
 
     def _take_epoch(self, trial_id: str, row: dict[str, Any]) -> None:
         """Buffer an epoch, unless it is known: a trial that goes on from a checkpoint tells all of its epochs."""

@@ -20,6 +20,11 @@ def _float(low: float, high: float, log: bool) -> FloatDistribution:
     return FloatDistribution(low, high, log=log)
 
 
+@lru_cache(maxsize=4096)
+def _categorical(choices: tuple[Scalar, ...], kinds: tuple[type, ...]) -> CategoricalDistribution:
+    return CategoricalDistribution(choices)
+
+
 class Described(Replay):
     """Replays parameters and keeps the distributions they are drawn from."""
 
@@ -39,7 +44,8 @@ class Described(Replay):
 
     def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
         """Describe and replay a choice."""
-        self.distributions[name] = CategoricalDistribution(choices)
+        # Their types are part of the key: 1, 1.0 and True are equal.
+        self.distributions[name] = _categorical(tuple(choices), tuple(map(type, choices)))
         return super().suggest_categorical(name, choices)
 
 

@@ -170,3 +170,27 @@ def test_rows_survive_the_way_through_tune(end_of, world):
     start(world, "t0")
     row = end_of(world.searcher.runs["t0"])
     assert from_json(to_json(row)) == row
+
+
+def test_rows_are_written_soon_and_on_a_slow_storage_less_often(world, end_of, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("search.driver.recorder.time.monotonic", lambda: now[0])
+    world.recorder.flush()
+    append = world.store.append
+
+    def slow(table, rows):
+        now[0] += 0.05
+        append(table, rows)
+
+    monkeypatch.setattr(world.store, "append", slow)
+    waited = []
+    for count, name in enumerate(("t0", "t1"), 1):
+        trial = start(world, name)
+        report(world, trial, [1], end_of(world.searcher.runs[name]))
+        began = now[0]
+        while world.store.read("trials", ["trial_id"]).num_rows < count:
+            now[0] += 0.1
+            world.recorder.on_step_end(0, [])
+        waited.append(now[0] - began)
+    assert waited[0] < 0.5  # a fifth of a second, and the writing of three tables
+    assert 5.0 <= waited[1] < 5.5  # writing took 0.15 s: it waits as long as it may

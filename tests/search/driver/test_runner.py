@@ -68,4 +68,4 @@ def test_a_checkpoint_that_cannot_be_written_fails_the_trial(config, settings, t
 
 def test_a_thousand_trials_report_rarely_and_a_few_often():
     assert report_interval(2) == REPORT_EVERY_S
-    assert report_interval(1000) == 25.0
+    assert report_interval(1000) == 30.0
