@@ -14,8 +14,8 @@ from typing import Any
 from search.driver.experiment import MODELS, RUNNING
 from search.results.folder import Folder
 
-# A report can cost the driver more than a short epoch costs its trial: 8 ms with 300 trials at once, 31 with 1,000, since
-# Ray waits for all of them together (benchmarks/load.py). So each reports the less often the more there are.
+# A report can cost the driver more than a short epoch costs its trial: 8 ms with 300 trials at once, 31 with 1,000,
+# since Ray waits for all of them together (benchmarks/load.py). So each reports the less often the more there are.
 REPORT_EVERY_S = 0.5
 REPORT_COST_S = 0.03
 
