@@ -1,8 +1,9 @@
 """What pruning costs: time and peak memory of each method against the dense training step, and of its peers.
 
 ``python benchmarks/baselines.py`` runs all cases, each in a process of its own so that its peak memory is its own;
-``--models resnet20 --cases rand synflow`` picks some. One JSON object a line goes to stdout. On a CPU the memory is
-the growth of the process's peak resident size over the bare model's; on a GPU it is what torch allocated.
+``--models resnet20 --cases rand synflow`` picks some. One JSON object a line goes to stdout. On a CPU times are the
+processor's, of one thread unless ``--threads`` says otherwise (several wait for each other, which counts), and memory is
+the growth of the process's peak resident size over that of one small backward pass; on a GPU it is what torch allocated.
 
 Peers, written anew after the structure of their public code:
 - ``torch.nn.utils.prune``: the masked training step, whose forward pre-hooks multiply every weight.
@@ -230,7 +231,9 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
     parser.add_argument("--repeats", type=int, default=15, help="pairs of training steps")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="on a CPU")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     if len(arguments.models) == len(arguments.cases) == 1:
         device = torch.device(arguments.device)
         print(json.dumps(run_case(arguments.models[0], arguments.cases[0], arguments.repeats, device)))
@@ -238,6 +241,7 @@ def main() -> None:
     for name in arguments.models:
         for case in arguments.cases:
             options = ["--repeats", str(arguments.repeats), "--device", arguments.device]
+            options += ["--threads", str(arguments.threads)]
             command = [sys.executable, __file__, "--models", name, "--cases", case, *options]
             subprocess.run(command, check=True)
 
