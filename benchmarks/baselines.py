@@ -2,8 +2,8 @@
 
 ``python benchmarks/baselines.py`` runs all cases, each in a process of its own so that its peak memory is its own;
 ``--models resnet20 --cases rand synflow`` picks some. One JSON object a line goes to stdout. On a CPU times are the
-processor's, of one thread unless ``--threads`` says otherwise (several wait for each other, which counts), and memory is
-the growth of the process's peak resident size over that of one small backward pass; on a GPU it is what torch allocated.
+processor's, of one thread unless ``--threads`` says otherwise (several wait for each other, which counts), and memory
+is the growth of the process's peak resident size over one small backward pass; on a GPU it is what torch allocated.
 
 Peers, written anew after the structure of their public code:
 - ``torch.nn.utils.prune``: the masked training step, whose forward pre-hooks multiply every weight.
