@@ -172,7 +172,13 @@ def read_footer(file: pa.NativeFile, name: TableName, part: PartName) -> Footer:
 
 
 def decode(
-    file: pa.NativeFile, name: TableName, footer: Footer, columns: Sequence[str], dictionary: Sequence[str] = ()
+    file: pa.NativeFile,
+    name: TableName,
+    footer: Footer,
+    columns: Sequence[str],
+    dictionary: Sequence[str] = (),
+    *,
+    use_threads: bool = True,
 ) -> pa.Table:
     """Return columns of an open part in the current schema; those its writer did not know are null.
 
@@ -182,6 +188,7 @@ def decode(
         footer: Its footer.
         columns: The columns wanted.
         dictionary: Columns of strings to return dictionary-encoded, which is fast where they have few values.
+        use_threads: Read several columns at a time.
 
     Raises:
         DamagedPartError: If a page is not what was written.
@@ -191,7 +198,7 @@ def decode(
         reader = pq.ParquetFile(
             file, metadata=footer.metadata, page_checksum_verification=True, read_dictionary=list(dictionary)
         )
-        table = reader.read([column for column in columns if column in known])
+        table = reader.read([column for column in columns if column in known], use_threads=use_threads)
         return conform(name, table, columns, dictionary)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedPartError(f"a page cannot be read: {error}") from error

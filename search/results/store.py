@@ -190,7 +190,13 @@ class ResultStore:
         return rows, problems
 
     def read_part(
-        self, table: TableName, part: Part, columns: Sequence[str], dictionary: Sequence[str] = ()
+        self,
+        table: TableName,
+        part: Part,
+        columns: Sequence[str],
+        dictionary: Sequence[str] = (),
+        *,
+        use_threads: bool = True,
     ) -> pa.Table:
         """Return columns of one part.
 
@@ -199,7 +205,7 @@ class ResultStore:
             FileNotFoundError: If a compaction has deleted it meanwhile.
         """
         with self.folder.open(part.path) as file:
-            return decode(file, table, part.footer, columns, dictionary)
+            return decode(file, table, part.footer, columns, dictionary, use_threads=use_threads)
 
     def compact(self, table: TableName) -> int:
         """Merge small parts until none are worth merging; call it after flushes. Returns how many parts it replaced.
@@ -232,6 +238,8 @@ class ResultStore:
     def merge(self, table: TableName, parts: Sequence[Part]) -> int:
         """Replace neighbouring parts by one that has their rows, each key once. Returns how many it replaced.
 
+        The driver does this beside all else: one thread takes less memory than several, and is as fast on small parts.
+
         Raises:
             DamagedPartError: If one of them cannot be read, naming its path; nothing has changed then.
             OSError: If the folder cannot be written.
@@ -239,16 +247,17 @@ class ResultStore:
         tables = []
         for part in parts:
             try:
-                tables.append(self.read_part(table, part, TABLES[table].names))
+                tables.append(self.read_part(table, part, TABLES[table].names, use_threads=False))
             except DamagedPartError as error:
                 self.warn([Problem(part.path, str(error))])
                 raise DamagedPartError(part.path) from error
         rows = unique_rows(table, pa.concat_tables(tables))
         path = self._write(table, rows, parts[0].name.time_ns, [str(part.name) for part in parts])
-        del tables, rows  # What is read back now takes as much memory again.
+        del tables, rows  # What is read back now takes as much memory again, if all columns are at once.
         # What replaces others must be readable before they go.
         written = self._open_part(table, Entry(path, 0))
-        self.read_part(table, written, TABLES[table].names)
+        for column in TABLES[table].names:
+            self.read_part(table, written, [column], use_threads=False)
         for part in parts:
             self.folder.delete(part.path)
         return len(parts)
