@@ -54,7 +54,10 @@ def save_sparse(model: nn.Module, path: str | os.PathLike[str], *, note: Mapping
     Args:
         model: A model pruned by `prune_`, or any other.
         path: File to write; an existing one is replaced.
-        note: Further facts that the file carries, without spaces; `read_note` returns them.
+        note: Further facts that the file carries; `read_note` returns them.
+
+    Raises:
+        ValueError: If ``note`` has a space in it, ``=`` in a key, or the key ``layers``, which is the format's own.
     """
     masks = masks_of(model)
     parameters = dict(model.named_parameters())
@@ -150,8 +153,8 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], _Facts]:
     try:
         with safe_open(path, framework="numpy") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no readable safetensors file: {error}") from error
+    except (SafetensorError, TypeError) as error:  # numpy has no bfloat16, which other files may hold
+        raise ValueError(f"{path} is no readable safetensors file of a sparse model: {error}") from error
     if METADATA_KEY not in metadata:
         pairs = {"layers": metadata["layers"]} if "layers" in metadata else {}
         return tensors, _Facts(FIRST_FORMAT, metadata.get("layout"), pairs)

@@ -73,7 +73,15 @@ def description(model: nn.Module, pruned: Iterable[str], note: Mapping[str, str]
 
     Which parameters are pruned is said (``layers``, one bit a parameter in hexadecimal digits) only where it is not all
     that are prunable.
+
+    Raises:
+        ValueError: If a note has a space in it, or a key that is not its own.
     """
+    for key, value in note.items():
+        if key == "layers" or "=" in key or not key or any(c.isspace() for c in key + value):
+            raise ValueError(
+                f"a note must have no space, no '=' in its key and not the key layers, but got {key}={value!r}"
+            )
     names = list(pruned)
     words = [fingerprint(model, names)]
     if names != list(prunable_weights(model)):

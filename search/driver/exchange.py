@@ -18,6 +18,7 @@ from search.results.folder import Folder
 # since Ray waits for all of them together (benchmarks/load.py). So each reports the less often the more there are.
 REPORT_EVERY_S = 0.5
 REPORT_COST_S = 0.03
+TIMEOUT_SUFFIX = ".timeout"
 
 
 def report_interval(places: int) -> float:
@@ -59,7 +60,7 @@ def running_path(trial_id: str) -> str:
 
 def timeout_path(trial_id: str) -> str:
     """Return where a trial leaves word that it ran out of time."""
-    return f"{RUNNING}/{trial_id}.timeout"
+    return f"{RUNNING}/{trial_id}{TIMEOUT_SUFFIX}"
 
 
 def model_path(trial_id: str) -> str:

@@ -36,7 +36,7 @@ class ModelKeeper:
         memory: Which memory measure the frontier is over.
         repeats: Repeats of each proposal.
         disk_budget: Most bytes that kept models may occupy; None does not limit them. Those that are on no frontier
-            over all methods go first, then the largest.
+            over all methods go first, then the largest, and last those of proposals whose repeats still run.
     """
 
     def __init__(self, folder: Folder, memory: str, *, repeats: int = 1, disk_budget: int | None = None) -> None:
@@ -45,27 +45,45 @@ class ModelKeeper:
         self._repeats = repeats
         self._disk_budget = disk_budget
         self._open: dict[int, list[Mapping[str, Any]]] = {}
+        # Bytes of the models of proposals whose repeats still run, by trial: of each that of its first good repeat.
+        self._waiting: dict[str, int] = {}
         self._frontiers: dict[str, list[Point]] = {}
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Rebuild the frontiers from the tables, and delete models that no frontier holds."""
+        """Rebuild the frontiers from the tables, delete models that no frontier holds, and keep to the budget."""
         for row in sorted(rows, key=lambda row: row["finished_at"]):
             self._enter(row)
-        kept = {point.trial_id for points in self._frontiers.values() for point in points}
-        kept |= {row["trial_id"] for group in self._open.values() for row in group}
+        kept = {point.trial_id for points in self._frontiers.values() for point in points} | self._waiting.keys()
+        there = set()
         for entry in self._folder.list(model_path("x").rpartition("/")[0]):
-            if entry.path.rpartition("/")[2].removesuffix(".safetensors") not in kept:
+            trial_id = entry.path.rpartition("/")[2].removesuffix(".safetensors")
+            if trial_id in kept:
+                there.add(trial_id)
+            else:
                 self._folder.delete(entry.path)
+        # The models of some went for the budget's sake.
+        for method, points in self._frontiers.items():
+            self._frontiers[method] = [point for point in points if point.trial_id in there]
+        self._waiting = {trial_id: size for trial_id, size in self._waiting.items() if trial_id in there}
+        self._keep_to_budget()
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Look at a trial that ended: keep its model or delete it, and delete those it dominates."""
         for trial_id in self._enter(row):
             self._folder.delete(model_path(trial_id))
+        self._keep_to_budget()
+
+    def _keep_to_budget(self) -> None:
         while self._disk_budget is not None and self._total() > self._disk_budget:
             points = [(method, point) for method, frontier in self._frontiers.items() for point in frontier]
-            method, victim = max(points, key=lambda pair: (self._dominated(pair[1]), pair[1].file_bytes))
-            self._frontiers[method].remove(victim)
-            self._folder.delete(model_path(victim.trial_id))
+            if points:
+                method, victim = max(points, key=lambda pair: (self._dominated(pair[1]), pair[1].file_bytes))
+                self._frontiers[method].remove(victim)
+                trial_id = victim.trial_id
+            else:
+                trial_id = max(self._waiting, key=lambda name: self._waiting[name])
+                del self._waiting[trial_id]
+            self._folder.delete(model_path(trial_id))
 
     def _enter(self, row: Mapping[str, Any]) -> list[str]:
         """Put a row's proposal on its method's frontier if it belongs there; return the trials whose models go."""
@@ -73,12 +91,16 @@ class ModelKeeper:
             return [row["trial_id"]]  # A further seed of a proposal that was judged.
         group = self._open.setdefault(row["number"], [])
         group.append(row)
+        good = [one for one in group if one["status"] == "finished" and one["accuracy_val"] is not None]
         if len(group) < self._repeats:
+            if good[:1] != [row]:
+                return [row["trial_id"]]
+            self._waiting[row["trial_id"]] = row["stored_bytes"]
             return []
         del self._open[row["number"]]
         everyone = [one["trial_id"] for one in group]
-        good = [one for one in group if one["status"] == "finished" and one["accuracy_val"] is not None]
-        if not good:
+        there = {one for one in everyone if self._waiting.pop(one, None) is not None} | {row["trial_id"]}
+        if not good or good[0]["trial_id"] not in there:
             return everyone
         point = Point(
             good[0]["trial_id"],
@@ -99,4 +121,5 @@ class ModelKeeper:
         )
 
     def _total(self) -> int:
-        return sum(point.file_bytes for frontier in self._frontiers.values() for point in frontier)
+        kept = sum(point.file_bytes for frontier in self._frontiers.values() for point in frontier)
+        return kept + sum(self._waiting.values())

@@ -131,9 +131,9 @@ class Recorder(Callback):
             self._epochs_at = began
         try:
             wrote = self._append_all()
-            self._flush_every_s = min(
-                max(SHORTEST_FLUSH_S, (time.monotonic() - began) / WRITING_SHARE), LONGEST_FLUSH_S
-            )
+            if wrote:
+                wanted = (time.monotonic() - began) / WRITING_SHARE
+                self._flush_every_s = min(max(SHORTEST_FLUSH_S, wanted), LONGEST_FLUSH_S)
             self._flushes += wrote
             if last or (wrote and self._flushes % COMPACT_EVERY == 0):
                 for table in ("trials", "epochs", "proposals"):

@@ -12,6 +12,7 @@ from clusters.profile import Profile
 from clusters.session import session
 from clusters.storage import check_storage
 from search.driver.experiment import Experiment
+from search.driver.interrupt import sigterm_as_interrupt
 from search.driver.lease import Lease
 from search.driver.ledger import Ledger
 from search.driver.prepare import Prepared, ask, prepare
@@ -66,7 +67,7 @@ def run_search(
         UserError: If the input is wrong, another driver works in the folder, or results cannot be written.
     """
     began = time.monotonic()
-    with Lease(experiment.folder) as lease:
+    with Lease(experiment.folder) as lease, sigterm_as_interrupt():
         store = ResultStore(experiment.folder)
         _check_readable(store)
         finished = store.read("trials").to_pylist()
@@ -78,7 +79,8 @@ def run_search(
             experiment.save()
             return Outcome(progress, wall_seconds=time.monotonic() - began)
         try:
-            with session(profile, verbose=verbose) as cluster:
+            # Twice: Ray has taken the signal for itself by then.
+            with session(profile, verbose=verbose) as cluster, sigterm_as_interrupt():
                 question = ask(spec)
                 from search.driver.tuning import run_trials  # Takes a second: meanwhile.
 

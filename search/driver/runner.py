@@ -86,7 +86,9 @@ class TrialRunner:
 
     def must_report(self, outcome: EpochReport | Exception) -> bool:
         """Whether the driver must hear of an outcome before the trial goes on, or there is nothing to go on with."""
-        return self.ready is None or isinstance(outcome, Exception) or outcome.epoch in self._settings.report_at
+        if self.ready is None or isinstance(outcome, Exception):
+            return True
+        return any(self._reported < epoch <= outcome.epoch for epoch in self._settings.report_at)
 
     def after(self, outcome: EpochReport | Exception) -> dict[str, Any]:
         """Return the result of an epoch that was trained, or failed."""

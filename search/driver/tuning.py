@@ -6,12 +6,9 @@ import contextlib
 import logging
 import math
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from types import FrameType
 from typing import Any
 
 import ray
@@ -20,7 +17,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from clusters.session import Session
 from search.driver.actor import TrialActor
-from search.driver.exchange import RunSettings, report_interval
+from search.driver.exchange import TIMEOUT_SUFFIX, RunSettings, report_interval
 from search.driver.experiment import RUNNING, Experiment
 from search.driver.keeper import ModelKeeper
 from search.driver.lane import LaneActor, LaneOffice
@@ -105,7 +102,6 @@ def run_trials(
     with (
         tempfile.TemporaryDirectory(prefix="rps-tune-") as scratch,
         _tune_settings(progress.slots, verbose),
-        _sigterm_as_interrupt(),
         _trainable(experiment, data, progress.slots) as trainable,
     ):
         # Not tune.Tuner: it pickles all that it is given, and would restore from that pickle.
@@ -201,10 +197,14 @@ def _scheduler(
 
 
 def _clear_leftovers(experiment: Experiment, ledger: Ledger) -> None:
-    """Delete checkpoints that a crash left behind: of trials whose rows were written, or that nobody knows of."""
+    """Delete what a crash left behind: checkpoints of trials whose rows were written, or that nobody knows of.
+
+    And words of trials that ran out of time: they have it anew, and the limit may be another one.
+    """
     needed = ledger.interrupted_ids
     for entry in experiment.folder.list(RUNNING):
-        if PurePosixPath(entry.path).stem not in needed:
+        path = PurePosixPath(entry.path)
+        if path.stem not in needed or path.suffix == TIMEOUT_SUFFIX:
             experiment.folder.delete(entry.path)
 
 
@@ -240,20 +240,3 @@ def _tune_settings(concurrency: int, verbose: bool) -> Iterator[None]:
                 os.environ[name] = value
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let a polite kill end the search as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

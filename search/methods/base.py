@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -175,7 +177,8 @@ def check_feasible(
 
 def least(args: Mapping[str, SearchedValue], name: str, default: int) -> int:
     """Return the smallest whole number that an argument can take."""
-    return int(bounds(args[name])[0]) if name in args else default
+    value = args.get(name, default)
+    return default if isinstance(value, str) else int(bounds(value)[0])
 
 
 def load_trained(bench: Workbench, path: Path) -> nn.Module:
@@ -196,13 +199,21 @@ def check_arguments(method: str, args: Mapping[str, SearchedValue]) -> None:
     """Refuse further arguments that a method does not take: it takes what its function names by keyword.
 
     Raises:
-        UserError: If the method is unknown, one of ``args`` is no argument of it, or counts something (the function
-            says ``int``) and may be no whole number.
+        UserError: If the method is unknown, one of ``args`` is no argument of it, is none of the names that it may be
+            (the function says ``Literal``), or counts something (``int``) and may be no whole number.
     """
-    parameters = list(inspect.signature(resolve("method", method, METHODS)).parameters.values())[1:]
+    function = resolve("method", method, METHODS)
+    parameters = list(inspect.signature(function).parameters.values())[1:]
     allowed = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named: dict[str, tuple[object, ...]] = {}
     whole = {p.name for p in parameters if p.annotation in (int, "int")}
+    with contextlib.suppress(NameError, TypeError):  # a user's annotations may name what is not there
+        named = {name: get_args(hint) for name, hint in get_type_hints(function).items() if get_origin(hint) is Literal}
     for name, value in args.items():
+        if name in named and not set(_values(value)) <= set(named[name]):
+            wrong = next(v for v in _values(value) if v not in named[name])
+            problem = unknown_name("value", str(wrong), [str(v) for v in named[name]])
+            raise UserError(f"space.methods.{method}.args.{name}: {problem}")
         if name in whole and not _is_whole(value):
             got = value.choices if isinstance(value, Choices) else value  # a range shows its two ends
             raise UserError(
@@ -214,9 +225,12 @@ def check_arguments(method: str, args: Mapping[str, SearchedValue]) -> None:
             raise UserError(f"space.methods.{method}.args: {problem}")
 
 
+def _values(value: SearchedValue) -> list[object]:
+    return list(value.choices) if isinstance(value, Choices) else [value]
+
+
 def _is_whole(value: SearchedValue) -> bool:
-    values = value.choices if isinstance(value, Choices) else [value]
-    return all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+    return all(isinstance(v, int) and not isinstance(v, bool) for v in _values(value))
 
 
 def loss_fn(model: nn.Module, batch: Batch) -> Tensor:

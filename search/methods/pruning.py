@@ -15,9 +15,16 @@ from search.spec.fields import SearchedValue
 
 def _check(model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue]) -> None:
     """Find floors that no trial can meet; whose scores rank the weights does not matter for that."""
-    floor = least(args, "floor", 0)
+    floor, scope = least(args, "floor", 0), args.get("scope", "global")
+    config = PruneConfig(
+        method="rand",
+        ratio=ratio,
+        floor=floor,
+        scope="layer" if scope == "layer" else "global",  # searched: some trials may meet what others cannot
+        allow_empty=True,
+    )
     if floor > 0:
-        prune_(copy.deepcopy(model), PruneConfig(method="rand", ratio=ratio, floor=floor, allow_empty=True))
+        prune_(copy.deepcopy(model), config)
 
 
 @checked_by(_check)

@@ -166,7 +166,7 @@ class EarlyStoppingSpec(SpecModel):
 
     grace_epochs: PositiveInt = 1
     """Epochs that every trial may train."""
-    reduction_factor: float = Field(default=3.0, gt=1)
+    reduction_factor: float = Field(default=3.0, ge=1.1)
     """Rungs lie at grace_epochs times its powers. There, trials that none dominates go on, and of the others at most
     one in this many."""
 
@@ -200,7 +200,7 @@ class ObjectiveSpec(SpecModel):
     """Accuracy of the reference point of the hypervolume."""
     reference_memory: PositiveInt | None = None
     """Memory of the reference point, in the unit of ``memory``; null takes the dense model's."""
-    max_bytes: ByteSize | None = None
+    max_bytes: ByteSize | None = Field(default=None, gt=0)
     """Only trials that store at most this much are feasible (200kB, 1MiB)."""
     min_accuracy: float | None = Field(default=None, gt=0, lt=1)
     """Only trials with at least this validation accuracy are feasible."""
@@ -255,7 +255,7 @@ class Spec(SpecModel):
 
     name: str = Field(default="experiment", min_length=1, max_length=100)
     """Name of the experiment, stored with every row."""
-    seed: NonNegativeInt = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the search; each trial's seed derives from it and the trial's number."""
     trials: PositiveInt = 20
     """Trials in all, repeats counted."""
@@ -275,6 +275,13 @@ class Spec(SpecModel):
     """Most that checkpoints may occupy (2GB); null does not limit them."""
     provenance: Provenance | None = None
     """Written by launch; leave it out."""
+
+    @field_validator("name")
+    @classmethod
+    def _no_path(cls, name: str) -> str:
+        if name in (".", "..") or "/" in name or "\\" in name:
+            raise ValueError(f"a name must be no path, but got {name!r}; --storage says where results go")
+        return name
 
     @model_validator(mode="after")
     def _possible(self) -> Spec:

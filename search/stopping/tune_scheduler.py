@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class MOASHAScheduler(FirstComeScheduler):
     """Starts trials in their order and stops those that MO-ASHA stops.
 
-    Results carry ``epoch``, ``accuracy_val`` and ``memory``; one that carries ``trial_row`` is a trial's last and is
-    not judged.
+    Results carry ``epoch_rows``, one JSON object an epoch with ``epoch`` and ``accuracy_val``, and ``memory``; one that
+    carries ``trial_row`` is a trial's last and is not judged.
     """
 
     def __init__(self, moasha: MOASHA, *, name_of: Callable[[Trial], str] = lambda trial: trial.trial_id) -> None:
@@ -37,5 +38,8 @@ class MOASHAScheduler(FirstComeScheduler):
         """Return Tune's word for what the trial does next."""
         if result.get("trial_row") is not None:
             return TrialScheduler.CONTINUE
-        verdict = self._moasha.report(self._name_of(trial), result["epoch"], result["accuracy_val"], result["memory"])
-        return TrialScheduler.STOP if verdict == "stop" else TrialScheduler.CONTINUE
+        # Each rung by the accuracy at its own epoch: a trial that goes on from a checkpoint tells of several at once.
+        epochs = [json.loads(row) for row in result["epoch_rows"]]
+        name, memory = self._name_of(trial), result["memory"]
+        verdicts = [self._moasha.report(name, epoch["epoch"], epoch["accuracy_val"], memory) for epoch in epochs]
+        return TrialScheduler.STOP if "stop" in verdicts else TrialScheduler.CONTINUE

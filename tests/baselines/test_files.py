@@ -117,6 +117,13 @@ def test_files_of_the_first_format_are_read(residual, tmp_path, ratio, exclude):
         load_sparse(tmp_path / "m", residual())
 
 
+@pytest.mark.parametrize("note", [{"a": "b c"}, {"a=b": "c"}, {"layers": "3"}, {"": "x"}])
+def test_notes_that_could_not_be_read_again_are_refused(mlp, tmp_path, note):
+    with pytest.raises(ValueError, match="a note must have no space"):
+        save_sparse(mlp(), tmp_path / "m", note=note)
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_types_are_saved_in_float32(mlp, tmp_path):
     model = prune_(mlp().double(), PruneConfig(ratio=4.0))
     save_sparse(model, tmp_path / "m")
@@ -149,6 +156,9 @@ def test_wrong_files_are_errors_and_leave_the_model_alone(mlp, residual, tmp_pat
     save_file({"values": torch.ones(3)}, tmp_path / "foreign")
     with pytest.raises(ValueError, match="holds another architecture"):
         load_sparse(tmp_path / "foreign", fresh)
+    save_file({"dense": torch.ones(3, dtype=torch.bfloat16)}, tmp_path / "bf16")
+    with pytest.raises(ValueError, match="no readable safetensors file"):
+        load_sparse(tmp_path / "bf16", fresh)
     (tmp_path / "text").write_text("no safetensors file")
     with pytest.raises(ValueError, match="no readable safetensors file"):
         load_sparse(tmp_path / "text", fresh)

@@ -80,3 +80,28 @@ def test_a_proposal_that_is_not_complete_keeps_its_models_over_a_restart(folder)
         folder.write_whole(model_path(one["trial_id"]), b"x")
     ModelKeeper(folder, "stored_bytes", repeats=2).recall(rows)
     assert kept(folder) == {"a0", "b0"}
+
+
+def test_models_that_wait_for_further_repeats_count_and_only_the_first_is_kept(folder):
+    keeper = ModelKeeper(folder, "stored_bytes", repeats=3, disk_budget=600)
+    end(folder, keeper, row("a0", 0.9, 300, number=0), row("a1", 0.8, 300, number=0, repeat=1))
+    assert kept(folder) == {"a0"}
+    end(folder, keeper, row("b0", 0.9, 200, number=1), row("c0", 0.9, 250, number=2))
+    assert kept(folder) == {"b0", "c0"}, "the largest went"
+    end(folder, keeper, row("a2", 0.9, 300, number=0, repeat=2))
+    assert kept(folder) == {"b0", "c0"}, "no model stands for the proposal"
+    end(folder, keeper, row("b1", 0.9, 200, number=1, repeat=1), row("b2", 0.9, 200, number=1, repeat=2))
+    assert kept(folder) == {"b0", "c0"}
+
+
+def test_a_resumed_search_keeps_to_a_smaller_budget(folder):
+    rows = [row("a", 0.5, 100), row("b", 0.6, 300), row("c", 0.7, 500)]
+    for one in rows:
+        folder.write_whole(model_path(one["trial_id"]), b"x")
+    keeper = ModelKeeper(folder, "stored_bytes", disk_budget=450)
+    keeper.recall(rows)
+    assert kept(folder) == {"a", "b"}
+    again = ModelKeeper(folder, "stored_bytes", disk_budget=450)
+    again.recall(rows)  # what went for the budget's sake does not count
+    end(folder, again, row("d", 0.1, 40))
+    assert kept(folder) == {"a", "b", "d"}

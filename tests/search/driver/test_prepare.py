@@ -42,6 +42,12 @@ def test_a_floor_that_no_budget_covers_is_refused_before_any_trial():
     ):
         facts(floor=50)
     facts(floor={"choices": [10, 50]})
+    with pytest.raises(UserError, match="floor=10 needs 10 weights in 1 layers"):
+        facts(floor=10, scope="layer")  # the last layer of 1,280 weights keeps one
+    with pytest.raises(UserError, match=r"space\.methods\.rand: .*floor"):
+        facts(floor=-1)
+    with pytest.raises(UserError, match=r"rand\.args\.scope: unknown value 'gloabl'.* 'global'"):
+        facts(scope={"choices": ["layer", "gloabl"]})
 
 
 def test_a_ratio_that_cutting_channels_cannot_reach_is_refused_before_any_trial():

@@ -55,6 +55,15 @@ def test_checkpoints_do_not_wait_for_the_report(config, settings, tiny_data, mon
     assert [json.loads(row)["epoch"] for row in result["epoch_rows"]] == [1, 2, 3, 4]
 
 
+def test_a_trial_that_goes_on_beyond_a_judged_epoch_tells_of_it_at_once(config, settings, tiny_data, monkeypatch):
+    settings = replace(settings, report_at=frozenset({1, 2}), report_every_s=0.0)
+    runner = TrialRunner(config, tiny_data, settings)
+    runner.step()
+    runner.step()  # the driver dies with this report
+    again = TrialRunner(config, tiny_data, replace(settings, report_every_s=60.0))
+    assert epochs_reported(again) == [3, 1]
+
+
 def test_a_checkpoint_that_cannot_be_written_fails_the_trial(config, settings, tiny_data, monkeypatch):
     def full(*arguments):
         raise OSError("no space left")

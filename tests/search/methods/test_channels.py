@@ -75,9 +75,9 @@ def test_the_floor_is_kept(bench):
     ("changes", "sentence"),
     [
         ({"budgets": {"0": 20}}, "channels are cut by the ratio alone, .* but got budgets for 0: leave them out"),
-        ({"args": {"scorer": "erk"}}, "'erk' has none: take mag"),
+        ({"args": {"scorer": "erk"}}, "unknown value 'erk'.* rand"),
         ({"args": {"scorer": "snap"}}, "did you mean 'snip'"),
-        ({"args": {"scope": "block"}}, "scope must be 'global' or 'layer'"),
+        ({"args": {"scope": "block"}}, "scope: unknown value 'block'.* global"),
         ({"args": {"flor": 1}}, "did you mean 'floor'"),
         ({"ratio": 1000.0}, "must be reachable by cutting channels"),
         ({"model": ModelSpec(args={"hidden": []})}, "channels that may be cut must exist"),

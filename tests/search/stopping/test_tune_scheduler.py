@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 from ray.tune.schedulers import TrialScheduler
@@ -7,7 +8,7 @@ from search.stopping.tune_scheduler import MOASHAScheduler
 
 
 def result(accuracy, memory, epoch=1, **more):
-    return {"epoch": epoch, "accuracy_val": accuracy, "memory": memory, **more}
+    return {"epoch_rows": [json.dumps({"epoch": epoch, "accuracy_val": accuracy})], "memory": memory, **more}
 
 
 def scheduler_with_good_trials():
@@ -30,3 +31,15 @@ def test_a_finished_trial_is_never_stopped():
     scheduler = scheduler_with_good_trials()
     trial = SimpleNamespace(config={"name": "bad"})
     assert scheduler.on_trial_result(None, trial, result(0.1, 100, trial_row={})) == TrialScheduler.CONTINUE
+
+
+def test_a_trial_that_tells_of_several_epochs_is_judged_at_each_rung_by_what_it_had_there():
+    scheduler = scheduler_with_good_trials()
+    for index in range(5):
+        trial = SimpleNamespace(config={"name": index})
+        scheduler.on_trial_result(None, trial, result(0.95, 10, epoch=3))
+    late = result(0.99, 10, epoch=4)
+    late["epoch_rows"] = [
+        json.dumps({"epoch": e, "accuracy_val": a}) for e, a in [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.99)]
+    ]
+    assert scheduler.on_trial_result(None, SimpleNamespace(config={"name": "late"}), late) == TrialScheduler.STOP
