@@ -13,6 +13,7 @@ from search.cli.cluster import must_submit, read_profile, submit
 from search.cli.output import printable
 from search.errors import UserError, unknown_name
 from search.results.folder import Folder
+from search.results.load import SPEC_PATH
 
 if TYPE_CHECKING:
     from clusters.profile import Profile
@@ -189,5 +190,8 @@ def _report_constraints(experiment: Experiment) -> None:
 
 
 def _interrupted(experiment: Experiment) -> None:
-    print(f"rps-search: interrupted; go on with: {resume_line(experiment)}", file=sys.stderr)
+    if experiment.folder.exists(SPEC_PATH):
+        print(f"rps-search: interrupted; go on with: {resume_line(experiment)}", file=sys.stderr)
+    else:
+        print("rps-search: interrupted before anything was written; launch it again", file=sys.stderr)
     sys.exit(INTERRUPTED)

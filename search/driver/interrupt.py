@@ -23,5 +23,10 @@ def sigterm_as_interrupt() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
+    except SystemExit as end:
+        # Ray takes the signal for itself while it starts, and ends the process in this way.
+        if end.code == signal.SIGTERM:
+            raise KeyboardInterrupt from end
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
