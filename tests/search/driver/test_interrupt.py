@@ -1,4 +1,3 @@
-import os
 import signal
 import sys
 
@@ -10,8 +9,7 @@ from search.driver.interrupt import sigterm_as_interrupt
 def test_a_polite_kill_is_an_interrupt_and_afterwards_what_it_was():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.pause()
+        signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
