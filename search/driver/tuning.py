@@ -19,6 +19,7 @@ from clusters.session import Session
 from search.driver.actor import TrialActor
 from search.driver.exchange import TIMEOUT_SUFFIX, RunSettings, report_interval
 from search.driver.experiment import RUNNING, Experiment
+from search.driver.interrupt import handlers_restored
 from search.driver.keeper import ModelKeeper
 from search.driver.lane import LaneActor, LaneOffice
 from search.driver.ledger import Ledger
@@ -102,6 +103,7 @@ def run_trials(
     with (
         tempfile.TemporaryDirectory(prefix="rps-tune-") as scratch,
         _tune_settings(progress.slots, verbose),
+        handlers_restored(),
         _trainable(experiment, data, progress.slots) as trainable,
     ):
         # Not tune.Tuner: it pickles all that it is given, and would restore from that pickle.

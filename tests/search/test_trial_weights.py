@@ -148,7 +148,7 @@ def narrow(bench):
 def test_what_has_no_use_for_trained_weights_is_refused(config, dense, data):
     with pytest.raises(UserError, match=r"method '.*:narrow' builds a narrower model, which model\.weights do not fit"):
         Trial(config("tests.search.test_trial_weights:narrow"), data, threads=1, weights=dense[0])
-    with pytest.raises(UserError, match="start must be auto, drawn or nearest, but got 'near'"):
+    with pytest.raises(UserError, match="start: unknown value 'near': did you mean 'nearest'"):
         Trial(config("rps", args={"start": "near"}), data, threads=1, weights=dense[0])
     with pytest.raises(UserError, match=r"0 <= rewind_epochs < train\.epochs must hold, but got 0 of 0"):
         Trial(config("ltr"), data, threads=1, weights=dense[0])
