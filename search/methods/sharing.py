@@ -32,8 +32,6 @@ def rps(
     or the one ``nearest`` to the model's weights (post-training sharing); ``auto`` takes the nearest where the spec
     gives trained weights.
     """
-    if start not in ("auto", "drawn", "nearest"):
-        raise ValueError(f"start must be auto, drawn or nearest, but got {start!r}")
     config = RPSConfig(
         ratio=bench.config.ratio,
         budgets=bench.config.budgets or {},

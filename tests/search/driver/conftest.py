@@ -4,11 +4,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from search.config import describe_config
+from search.driver.exchange import RunSettings
 from search.proposing import Proposer
+from search.results.folder import Folder
 from search.space import Space
 from search.spec import Spec
 
 SHAPES = {"fc1": (16, 36), "fc2": (3, 16)}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Settings of trials that write a checkpoint after each epoch and report each by itself."""
+    return RunSettings(
+        Folder(tmp_path), 1, 0, "stored_bytes", checkpoint_every_s=0, time_limit_s=None, report_every_s=0.0
+    )
 
 
 @pytest.fixture

@@ -3,14 +3,11 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 import torch
 from torch import nn
 
-from search.driver import runner
 from search.driver.pack import PackHost
 from search.driver.runner import TrialRunner
-from search.results.folder import Folder
 from search.spec import ModelSpec
 
 HUNGRY = ModelSpec(name="tests.search.driver.test_out_of_memory:hungry")
@@ -27,13 +24,6 @@ class Hungry(nn.Flatten):
 
 def hungry(*, num_classes: int, in_channels: int) -> nn.Module:
     return nn.Sequential(Hungry(), nn.Linear(36 * in_channels, num_classes))
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return runner.RunSettings(
-        Folder(tmp_path), 1, 0, "stored_bytes", checkpoint_every_s=0, time_limit_s=None, report_every_s=0.0
-    )
 
 
 def to_the_end(step) -> dict:

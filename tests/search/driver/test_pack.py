@@ -7,18 +7,11 @@ from dataclasses import replace
 import pytest
 
 from search.driver import pack as pack_module
-from search.driver.exchange import RunSettings, from_json, model_path
+from search.driver.exchange import from_json, model_path
 from search.driver.pack import LaneLostError, PackHost
 from search.driver.runner import TrialRunner
 from search.results.folder import Folder
 from search.training import packed
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return RunSettings(
-        Folder(tmp_path), 1, 0, "stored_bytes", checkpoint_every_s=0, time_limit_s=None, report_every_s=0.0
-    )
 
 
 @pytest.fixture

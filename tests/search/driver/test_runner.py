@@ -3,17 +3,14 @@ from dataclasses import replace
 
 import pytest
 
-from search.driver.exchange import REPORT_EVERY_S, RunSettings, report_interval
+from search.driver.exchange import REPORT_EVERY_S, report_interval
 from search.driver.runner import TrialRunner
-from search.results.folder import Folder
 from search.trial import Trial
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return RunSettings(
-        Folder(tmp_path), 1, 0, "stored_bytes", checkpoint_every_s=0, time_limit_s=None, report_every_s=60.0
-    )
+def settings(settings):
+    return replace(settings, report_every_s=60.0)
 
 
 @pytest.fixture
