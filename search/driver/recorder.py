@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,22 +17,18 @@ from search.driver.keeper import ModelKeeper
 from search.driver.ledger import Ledger, Run
 from search.driver.progress import Progress
 from search.driver.searcher import LedgerSearcher
+from search.driver.writer import Writer
 from search.results.store import ResultStore
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-# What lies in the buffers is lost where the driver is killed: they are written as often as a small share of its time
-# allows, on a slow storage less often than on a disk.
-SHORTEST_FLUSH_S, LONGEST_FLUSH_S = 0.2, 5.0
-WRITING_SHARE = 0.02
 STOP_CHECK_S = 1.0
 EPOCHS_FLUSH_S = 30.0
-COMPACT_EVERY = 64
 
 
 class Recorder(Callback):
-    """Buffers rows for a moment, writes them as one part, and cleans up behind finished trials."""
+    """Buffers rows for a moment, has them written as one part, and cleans up behind finished trials."""
 
     def __init__(
         self,
@@ -59,11 +56,8 @@ class Recorder(Callback):
         self._died: dict[str, int] = {}
         self._partial: dict[str, dict[str, Any]] = {}
         self._open_epochs: dict[str, list[dict[str, Any]]] = {}
-        self._epochs: list[dict[str, Any]] = []
-        self._rows: list[dict[str, Any]] = []
-        self._flushed_at = self._epochs_at = self._asked_at = time.monotonic()
-        self._flush_every_s = SHORTEST_FLUSH_S
-        self._flushes = 0
+        self._writer = Writer(store, self._clean_up)
+        self._epochs_at = self._asked_at = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Count the attempts of a trial."""
@@ -113,8 +107,10 @@ class Recorder(Callback):
         """Propose ahead, write what has gathered, and show progress."""
         self._searcher.look_ahead(trials)
         now = time.monotonic()
-        if now - self._flushed_at >= self._flush_every_s:
-            self.flush()
+        if self._writer.due:
+            self._gather(of_running=now - self._epochs_at >= EPOCHS_FLUSH_S)
+            with self._stop_on_failure():
+                self._writer.flush()
         if now - self._asked_at >= STOP_CHECK_S:
             self._asked_at = now
             reason = self._stop_when()
@@ -122,42 +118,29 @@ class Recorder(Callback):
                 self._ledger.stop_reason = reason
         self._watch(self._progress)
 
-    def flush(self, *, last: bool = False) -> None:
-        """Write all buffered rows. Rows stay buffered, and the search stops, if the folder cannot be written."""
-        began = time.monotonic()
-        if last or began - self._epochs_at >= EPOCHS_FLUSH_S:
-            self._epochs += [row for rows in self._open_epochs.values() for row in rows]
+    def close(self) -> None:
+        """Write all that is buffered."""
+        self._gather(of_running=True)
+        with self._stop_on_failure():
+            self._writer.close()
+
+    def _gather(self, *, of_running: bool) -> None:
+        """Hand the writer all proposals, and with ``of_running`` the epochs of trials that have not ended."""
+        self._writer.rows.proposals += [run.journal_row(self._experiment) for run in self._ledger.new_runs]
+        self._ledger.new_runs.clear()
+        if of_running:
+            self._writer.rows.epochs += [row for rows in self._open_epochs.values() for row in rows]
             self._open_epochs.clear()
-            self._epochs_at = began
+            self._epochs_at = time.monotonic()
+
+    @contextmanager
+    def _stop_on_failure(self) -> Iterator[None]:
+        """End the search where the folder cannot be written. Rows stay buffered."""
         try:
-            wrote = self._append_all()
-            if wrote:
-                wanted = (time.monotonic() - began) / WRITING_SHARE
-                self._flush_every_s = min(max(SHORTEST_FLUSH_S, wanted), LONGEST_FLUSH_S)
-            self._flushes += wrote
-            if last or (wrote and self._flushes % COMPACT_EVERY == 0):
-                for table in ("trials", "epochs", "proposals"):
-                    self._store.compact(table)
+            yield
         except OSError as error:
             self._ledger.stop_reason = f"the results cannot be written: {error}"
             self._progress.trouble = self._ledger.stop_reason
-        self._flushed_at = time.monotonic()
-
-    def _append_all(self) -> bool:
-        """Write what is buffered; return whether there was anything."""
-        something = bool(self._ledger.new_runs or self._epochs or self._rows)
-        if self._ledger.new_runs:
-            self._store.append("proposals", [run.journal_row(self._experiment) for run in self._ledger.new_runs])
-            self._ledger.new_runs.clear()
-        if self._epochs:
-            self._store.append("epochs", self._epochs)
-            self._epochs = []
-        if self._rows:
-            self._store.append("trials", self._rows)
-            rows, self._rows = self._rows, []
-            for row in rows:
-                self._clean_up(row)
-        return something
 
     def _take_epoch(self, trial_id: str, row: dict[str, Any]) -> None:
         """Buffer an epoch, unless it is known: a trial that goes on from a checkpoint tells all of its epochs."""
@@ -174,7 +157,7 @@ class Recorder(Callback):
         self._partial.pop(trial_id, None)
         self._died.pop(trial_id, None)
         self._last_epoch.pop(trial_id, None)
-        self._epochs += self._open_epochs.pop(trial_id, [])
+        self._writer.rows.epochs += self._open_epochs.pop(trial_id, [])
         row |= {
             "experiment": self._experiment,
             "number": run.number,
@@ -192,11 +175,11 @@ class Recorder(Callback):
             "latency_ms",
         ):
             row.setdefault(column, None)
-        self._rows.append(row)
+        self._writer.rows.trials.append(row)
         self._ledger.record(run, row)
         self._progress.ended_row(row)
 
-    def _clean_up(self, row: dict[str, Any]) -> None:
+    def _clean_up(self, row: Mapping[str, Any]) -> None:
         """Delete the checkpoint of a trial that is in the tables, and the models that left the frontier."""
         self._store.folder.delete(running_path(row["trial_id"]))
         if row["status"] == "failed":

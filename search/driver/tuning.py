@@ -126,7 +126,7 @@ def run_trials(
         except KeyboardInterrupt:
             logger.debug("interrupted again while stopping")
         finally:
-            recorder.flush(last=True)
+            recorder.close()
 
 
 @contextlib.contextmanager
