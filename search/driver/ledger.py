@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from search.config import TrialConfig, derive_seed
@@ -38,7 +39,12 @@ class Run:
     params: Mapping[str, Scalar]
     origin: str = "sampler"
 
-    @property
+    @cached_property
+    def trial_id(self) -> str:
+        """Its id: a hash over the whole configuration, asked for often."""
+        return self.config.trial_id
+
+    @cached_property
     def params_json(self) -> str:
         """The parameters as the tables store them."""
         return json.dumps(dict(self.params))
@@ -46,7 +52,7 @@ class Run:
     def journal_row(self, experiment: str) -> dict[str, Any]:
         """Return the run's row of the proposals table."""
         return {
-            "trial_id": self.config.trial_id,
+            "trial_id": self.trial_id,
             "experiment": experiment,
             "number": self.number,
             "repeat": self.repeat,
@@ -113,7 +119,7 @@ class Ledger:
     @property
     def interrupted_ids(self) -> set[str]:
         """Ids of the trials that were proposed and have not ended: those whose checkpoints are needed."""
-        return {run.config.trial_id for run in self._waiting}
+        return {run.trial_id for run in self._waiting}
 
     @property
     def has_next(self) -> bool:
@@ -156,7 +162,7 @@ class Ledger:
                     run = Run(config, number, repeat, first.params, "repeat")
                     self._runs[number].append(run)
                     self._waiting.append(run)
-                    self._further.add(run.config.trial_id)
+                    self._further.add(run.trial_id)
                     self.new_runs.append(run)
         return len(self._further)
 
@@ -168,7 +174,7 @@ class Ledger:
         """Take note of how a run ended."""
         self._watch_failures(row)
         if not self._counts(run):
-            self._further.discard(run.config.trial_id)
+            self._further.discard(run.trial_id)
             return
         self.recorded += 1
         proposal = self._proposals[run.number]
@@ -216,11 +222,11 @@ class Ledger:
             proposal = self._proposals[number] = _Proposal(self._spec.repeats)
             for run in sorted(runs, key=lambda r: r.repeat):
                 if not self._counts(run):
-                    if run.config.trial_id not in finished:
-                        self._further.add(run.config.trial_id)
+                    if run.trial_id not in finished:
+                        self._further.add(run.trial_id)
                         self._waiting.append(run)
-                elif run.config.trial_id in finished:
-                    proposal.rows.append(finished[run.config.trial_id])
+                elif run.trial_id in finished:
+                    proposal.rows.append(finished[run.trial_id])
                 else:
                     self._waiting.append(run)
             if proposal.complete:

@@ -62,15 +62,15 @@ class Recorder(Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Count the attempts of a trial."""
         run = self._searcher.runs[trial.trial_id]
-        self._attempts[run.config.trial_id] = self._attempts.get(run.config.trial_id, 0) + 1
-        self._progress.started(run.config.trial_id)
+        self._attempts[run.trial_id] = self._attempts.get(run.trial_id, 0) + 1
+        self._progress.started(run.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Take an epoch's row, and the trial's at its end."""
         run = self._searcher.runs[trial.trial_id]
-        trial_id = run.config.trial_id
+        trial_id = run.trial_id
         for row in result.get("epoch_rows", ()):
             self._take_epoch(trial_id, from_json(row))
         if "partial_row" in result:
@@ -82,7 +82,7 @@ class Recorder(Callback):
         """Record a trial that the scheduler stopped before its last epoch."""
         run = self._searcher.runs.get(trial.trial_id)
         if run is not None:
-            row = self._partial.get(run.config.trial_id) or describe_config(run.config)
+            row = self._partial.get(run.trial_id) or describe_config(run.config)
             self._end(trial.trial_id, run, row | {"status": "pruned", "finished_at": datetime.now(UTC)})
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -94,12 +94,12 @@ class Recorder(Callback):
         run = self._searcher.runs.get(trial.trial_id)
         if run is None:
             return
-        if self._may_run_again(run.config.trial_id, trial):
+        if self._may_run_again(run.trial_id, trial):
             del self._searcher.runs[trial.trial_id]
-            self._progress.running.pop(run.config.trial_id, None)
+            self._progress.running.pop(run.trial_id, None)
             self._ledger.put_back(run)
             return
-        row = self._partial.get(run.config.trial_id) or describe_config(run.config)
+        row = self._partial.get(run.trial_id) or describe_config(run.config)
         row |= {"status": "failed", "error": self._why(trial, run), "finished_at": datetime.now(UTC)}
         self._end(trial.trial_id, run, row)
 
@@ -153,7 +153,7 @@ class Recorder(Callback):
 
     def _end(self, tune_id: str, run: Run, row: dict[str, Any]) -> None:
         del self._searcher.runs[tune_id]
-        trial_id = run.config.trial_id
+        trial_id = run.trial_id
         self._partial.pop(trial_id, None)
         self._died.pop(trial_id, None)
         self._last_epoch.pop(trial_id, None)
@@ -197,7 +197,7 @@ class Recorder(Callback):
         return self._died[trial_id] <= trial.max_failures or (first and began <= trial.max_failures)
 
     def _why(self, trial: Trial, run: Run) -> str:
-        if self._store.folder.exists(timeout_path(run.config.trial_id)):
+        if self._store.folder.exists(timeout_path(run.trial_id)):
             return "it ran longer than failures.time_limit_s"
         lines = [line.strip() for line in _last_error(trial).splitlines() if line.strip()]
         return f"its process died: {' '.join(lines)[:400]}" if lines else "its process died"

@@ -23,6 +23,7 @@ from search.driver.interrupt import handlers_restored
 from search.driver.keeper import ModelKeeper
 from search.driver.lane import LaneActor, LaneOffice
 from search.driver.ledger import Ledger
+from search.driver.lookups import lookups_kept
 from search.driver.progress import Progress
 from search.driver.recorder import Recorder
 from search.driver.searcher import LedgerSearcher
@@ -104,6 +105,7 @@ def run_trials(
         tempfile.TemporaryDirectory(prefix="rps-tune-") as scratch,
         _tune_settings(progress.slots, verbose),
         handlers_restored(),
+        lookups_kept(),
         _trainable(experiment, data, progress.slots) as trainable,
     ):
         # Not tune.Tuner: it pickles all that it is given, and would restore from that pickle.
@@ -193,7 +195,7 @@ def _scheduler(
 
     def name_of(trial: Any) -> str:
         run = searcher.runs.get(trial.trial_id)
-        return run.config.trial_id if run else trial.trial_id
+        return run.trial_id if run else trial.trial_id
 
     return MOASHAScheduler(moasha, name_of=name_of)
 
