@@ -16,4 +16,4 @@ def test_a_trainable_is_looked_up_once_and_forgotten_afterwards(monkeypatch):
         assert shared.contains("trainable_class", "a")
     assert asked == ["b?", "a?", "a"]
     shared.get("trainable_class", "a")
-    assert asked[-1] == "a" and len(asked) == 4, "the registry is as it was"
+    assert asked == ["b?", "a?", "a", "a"], "the registry is as it was"
