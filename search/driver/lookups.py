@@ -13,8 +13,8 @@ from ray.tune import registry
 def lookups_kept() -> Iterator[None]:
     """Keep what Tune's registry answers, and forget it afterwards.
 
-    For each trial Tune asks the head node three times for the class that every trial has, and unpickles it: a tenth of
-    what a trial costs the driver next to a head on the same machine, and more the farther it is.
+    For each trial Tune asks the head node three times for the class that every trial has, and unpickles it: of what a
+    trial costs the driver a good part next to a head on the same machine, and more the farther it is.
     """
     shared: Any = getattr(registry, "_global_registry", None)
     if not (hasattr(shared, "get") and hasattr(shared, "contains")):  # It is no part of Tune's public interface.
@@ -34,4 +34,5 @@ def lookups_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        del shared.get, shared.contains
+        for name in ("get", "contains"):  # Another search of this process may have taken them off before.
+            vars(shared).pop(name, None)

@@ -126,10 +126,10 @@ class Recorder(Callback):
 
     def _gather(self, *, of_running: bool) -> None:
         """Hand the writer all proposals, and with ``of_running`` the epochs of trials that have not ended."""
-        self._writer.rows.proposals += [run.journal_row(self._experiment) for run in self._ledger.new_runs]
+        self._writer.rows["proposals"] += [run.journal_row(self._experiment) for run in self._ledger.new_runs]
         self._ledger.new_runs.clear()
         if of_running:
-            self._writer.rows.epochs += [row for rows in self._open_epochs.values() for row in rows]
+            self._writer.rows["epochs"] += [row for rows in self._open_epochs.values() for row in rows]
             self._open_epochs.clear()
             self._epochs_at = time.monotonic()
 
@@ -157,7 +157,8 @@ class Recorder(Callback):
         self._partial.pop(trial_id, None)
         self._died.pop(trial_id, None)
         self._last_epoch.pop(trial_id, None)
-        self._writer.rows.epochs += self._open_epochs.pop(trial_id, [])
+        self._gather(of_running=False)  # Its proposal is to be in the tables before it.
+        self._writer.rows["epochs"] += self._open_epochs.pop(trial_id, [])
         row |= {
             "experiment": self._experiment,
             "number": run.number,
@@ -175,7 +176,7 @@ class Recorder(Callback):
             "latency_ms",
         ):
             row.setdefault(column, None)
-        self._writer.rows.trials.append(row)
+        self._writer.rows["trials"].append(row)
         self._ledger.record(run, row)
         self._progress.ended_row(row)
 

@@ -17,6 +17,7 @@ def store(tmp_path):
 def writer(store):
     writer = Writer(store, lambda row: None)
     yield writer
+    writer.rows = {table: [] for table in writer.rows}
     writer.close()
 
 
@@ -24,8 +25,15 @@ def epoch(number, trial_id="t"):
     return {"trial_id": trial_id, "epoch": number, "experiment": "x"}
 
 
+PROPOSAL = {"number": 0, "repeat": 0, "trial_id": "t", "experiment": "x", "params_json": "{}"}
+
+
 def epochs_in(store):
-    return store.read("epochs", ["epoch"])["epoch"].to_pylist()
+    """Return the epochs in the table, each as often as it was written."""
+    # Reading leaves out what is there twice; the names of parts tell.
+    found = store.read("epochs", ["epoch"])["epoch"].to_pylist()
+    assert sum(part.name.rows for part in store.snapshot("epochs").parts) == len(found)
+    return found
 
 
 def until(condition):
@@ -35,74 +43,130 @@ def until(condition):
         time.sleep(0.005)
 
 
+def failing(store, monkeypatch, broken):
+    """Have writing to the tables in ``broken`` fail."""
+    append = store.append
+
+    def fails(table, rows):
+        if table in broken:
+            raise OSError("no space")
+        return append(table, rows)
+
+    monkeypatch.setattr(store, "append", fails)
+
+
 def test_rows_are_written_in_order_once(writer, store):
     for number in range(1, 6):
-        writer.rows.epochs.append(epoch(number))
+        writer.rows["epochs"].append(epoch(number))
         writer.flush()
     writer.close()
     assert epochs_in(store) == [1, 2, 3, 4, 5]
 
 
-def test_what_could_not_be_written_is_written_with_the_next_and_nothing_twice(writer, store, monkeypatch):
-    append, broken = store.append, {"epochs"}
+def test_rows_that_come_while_others_are_written_are_written_next(writer, store, monkeypatch):
+    append, begun, go = store.append, threading.Event(), threading.Event()
 
-    def failing(table, rows):
-        if table in broken:
-            raise OSError("no space")
-        return append(table, rows)
+    def slow(table, rows):
+        begun.set()
+        go.wait(10)
+        append(table, rows)
 
-    monkeypatch.setattr(store, "append", failing)
-    writer.rows.proposals.append({"number": 0, "repeat": 0, "trial_id": "t", "experiment": "x", "params_json": "{}"})
-    writer.rows.epochs.append(epoch(1))
+    monkeypatch.setattr(store, "append", slow)
+    writer.rows["epochs"].append(epoch(1))
     writer.flush()
-    writer.rows.epochs.append(epoch(2))
+    begun.wait(10)
+    writer.rows["epochs"].append(epoch(2))
+    assert not writer.due
+    go.set()
+    until(lambda: len(writer.rows["epochs"]) == 1)
+    assert epochs_in(store) == [1]
+    writer.close()
+    assert epochs_in(store) == [1, 2]
+
+
+def test_what_could_not_be_written_is_written_with_the_next_and_nothing_twice(writer, store, monkeypatch):
+    broken = {"epochs"}
+    failing(store, monkeypatch, broken)
+    writer.rows["proposals"].append(PROPOSAL)
+    writer.rows["epochs"].append(epoch(1))
+    writer.flush()
+    writer.rows["epochs"].append(epoch(2))
     with pytest.raises(OSError, match="no space"):
         writer.flush()
-    assert [row["epoch"] for row in writer.rows.epochs] == [1, 2], "in the order in which they came"
-    assert not writer.rows.proposals, "they were written"
+    assert [row["epoch"] for row in writer.rows["epochs"]] == [1, 2], "in the order in which they came"
+    assert not writer.rows["proposals"], "they were written"
     broken.clear()
     writer.close()
     assert epochs_in(store) == [1, 2]
-    assert store.read("proposals").num_rows == 1
+    assert [part.name.rows for part in store.snapshot("proposals").parts] == [1]
 
 
 def test_a_disk_that_stays_full_is_told_at_the_end_and_the_thread_ends(writer, store, monkeypatch):
-    with monkeypatch.context() as broken:
-        broken.setattr(store, "append", lambda *_: (_ for _ in ()).throw(OSError("no space")))
-        writer.rows.epochs.append(epoch(1))
+    failing(store, monkeypatch, {"epochs"})
+    writer.rows["epochs"].append(epoch(1))
+    writer.flush()
+    with pytest.raises(OSError, match="no space"):
+        writer.close()
+    assert not any(thread.name.startswith("rps-search-writer") for thread in threading.enumerate())
+
+
+def test_an_interrupt_while_waiting_at_the_end_loses_nothing_and_the_thread_ends(writer, store, monkeypatch):
+    append, go = store.append, threading.Event()
+
+    def slow(table, rows):
+        go.wait(10)
+        append(table, rows)
+
+    monkeypatch.setattr(store, "append", slow)
+    writer.rows["epochs"].append(epoch(1))
+    writer.flush()
+
+    def interrupted():
+        go.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer._writing, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.close()
+    assert not any(thread.name.startswith("rps-search-writer") for thread in threading.enumerate())
+    assert epochs_in(store) == [1]
+
+
+def test_parts_are_merged_while_the_search_goes_on(writer, store, monkeypatch):
+    monkeypatch.setattr(module, "COMPACT_EVERY", 8)
+    for number in range(1, 9):
+        writer.rows["epochs"].append(epoch(number))
         writer.flush()
-        with pytest.raises(OSError, match="no space"):
-            writer.close()
-    until(lambda: not any(thread.name.startswith("rps-search-writer") for thread in threading.enumerate()))
-    writer.rows = module.Rows()
+    until(lambda: writer.due or writer._writing.done())
+    assert epochs_in(store) == list(range(1, 9))
+    assert len(store.snapshot("epochs").parts) < 8
 
 
-def test_the_next_is_due_once_the_last_is_written_and_cost_a_small_share_of_the_time(writer, store, monkeypatch):
-    now, spent, go = [0.0], [0.0], threading.Event()
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(module.time, "thread_time", lambda: spent[0])
+def test_the_next_is_due_once_the_last_is_written_and_took_a_small_share_of_the_time(writer, store, monkeypatch):
+    now, go = [0.0], threading.Event()
     append = store.append
 
     def costly(table, rows):
         go.wait(10)
         append(table, rows)
-        spent[0] += 0.1
+        now[0] += 0.3
 
     monkeypatch.setattr(store, "append", costly)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     waits = []
     for number in range(1, 4):
         now[0] += 100
-        writer.rows.epochs.append(epoch(number))
+        writer.rows["epochs"].append(epoch(number))
+        began = now[0]
         writer.flush()
-        now[0] += 100
         assert not writer.due, "it is still being written"
         go.set()
-        writer._settle()
+        while writer.rows["epochs"] or not writer._writing.done():
+            threading.Event().wait(0.005)
         go.clear()
-        began = now[0]
         while not writer.due:
             now[0] += 0.01
         waits.append(now[0] - began)
     go.set()
-    assert waits[0] == pytest.approx(module.SHORTEST_FLUSH_S, abs=0.02), "the first of a process says little"
-    assert waits[1:] == pytest.approx([0.1 / module.WRITING_SHARE] * 2, abs=0.02)
+    assert waits[0] == pytest.approx(0.3, abs=0.02), "the first of a process says little: at once"
+    assert waits[1:] == pytest.approx([0.3 / module.WRITING_SHARE] * 2, abs=0.02)
