@@ -121,10 +121,11 @@ class Ledger:
         """Ids of the trials that were proposed and have not ended: those whose checkpoints are needed."""
         return {run.trial_id for run in self._waiting}
 
-    @property
-    def has_next(self) -> bool:
-        """Whether the next run is there already, or none will be."""
-        return bool(self._waiting) or self.handed_out >= self._spec.trials or self.stop_reason is not None
+    def has_ready(self, count: int) -> bool:
+        """Whether the next ``count`` runs are there already, or all that will be."""
+        if len(self._waiting) >= count or self.stop_reason is not None:
+            return True
+        return self.handed_out + sum(map(self._counts, self._waiting)) >= self._spec.trials
 
     def next(self) -> Run | None:
         """Return the next run; None when all that the spec asks for are handed out, or the search is to stop."""
@@ -137,9 +138,9 @@ class Ledger:
         self.handed_out += self._counts(run)
         return run
 
-    def look_ahead(self) -> None:
-        """Have the next run ready, where there is one, so that no place waits for the sampler."""
-        if not self.has_next:
+    def look_ahead(self, count: int = 1) -> None:
+        """Propose once if not ``count`` runs are ready, so that no place waits for the sampler."""
+        if not self.has_ready(count):
             self._propose()
 
     def put_back(self, run: Run) -> None:

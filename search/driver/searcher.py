@@ -12,6 +12,11 @@ from search.driver.ledger import Ledger, Run
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+# One proposal is ready for so many places. With more, fewer places wait where many end at once, but what is proposed
+# builds on fewer results.
+PLACES_A_PROPOSAL = 4
+MOST_AHEAD = 8
+
 
 class LedgerSearcher(Searcher):
     """Hands runs from the ledger to Tune, at most ``concurrency`` at a time."""
@@ -20,6 +25,7 @@ class LedgerSearcher(Searcher):
         super().__init__()
         self._ledger = ledger
         self._concurrency = concurrency
+        self._ahead = min(max(1, concurrency // PLACES_A_PROPOSAL), MOST_AHEAD)
         self.runs: dict[str, Run] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
@@ -33,14 +39,14 @@ class LedgerSearcher(Searcher):
         return {"trial": run.config.model_dump_json()}
 
     def look_ahead(self, trials: Iterable[Trial]) -> None:
-        """Propose what runs next while all places are busy, once the trials that were handed out last train.
+        """Propose one of the next to run while all places are busy, once the trials that were handed out last train.
 
         The trials are looked through only where there is something to propose: there may be a thousand.
         """
-        if self._ledger.has_next or len(self.runs) < self._concurrency:
+        if self._ledger.has_ready(self._ahead) or len(self.runs) < self._concurrency:
             return
         if all(trial.status == trial.RUNNING for trial in trials if trial.trial_id in self.runs):
-            self._ledger.look_ahead()
+            self._ledger.look_ahead(self._ahead)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the recorder tells the ledger, with the whole row."""
