@@ -8,6 +8,9 @@ and files in the folder; then the same for plain Ray Tune with OptunaSearch and 
 
 from __future__ import annotations
 
+import search.cli  # noqa: F401  # Before all that loads Arrow: it then allocates as under the command line.
+
+# isort: split
 import argparse
 import json
 import os

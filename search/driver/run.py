@@ -15,7 +15,6 @@ from search.driver.experiment import Experiment
 from search.driver.interrupt import sigterm_as_interrupt
 from search.driver.lease import Lease
 from search.driver.ledger import Ledger
-from search.driver.memory import memory_returned
 from search.driver.prepare import Prepared, ask, prepare
 from search.driver.progress import Progress, planned
 from search.driver.warm import earlier_proposals
@@ -68,7 +67,7 @@ def run_search(
         UserError: If the input is wrong, another driver works in the folder, or results cannot be written.
     """
     began = time.monotonic()
-    with Lease(experiment.folder) as lease, sigterm_as_interrupt(), memory_returned():
+    with Lease(experiment.folder) as lease, sigterm_as_interrupt():
         store = ResultStore(experiment.folder)
         _check_readable(store)
         finished = store.read("trials").to_pylist()
