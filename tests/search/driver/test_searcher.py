@@ -44,6 +44,16 @@ def test_where_many_places_turn_over_several_proposals_are_ready_one_a_step(make
     assert counts == [17, 18, 19, 20, 20, 20]
 
 
+def test_however_many_places_there_are_few_are_proposed_ahead(make_spec, make_proposer):
+    spec = make_spec(trials=100)
+    searcher = LedgerSearcher(Ledger(spec, make_proposer(spec)), 64)
+    names = [f"trial-{number}" for number in range(64)]
+    assert all(searcher.suggest(name) for name in names)
+    for _ in range(12):
+        searcher.look_ahead(trial(name, "RUNNING") for name in names)
+    assert proposed(searcher) == 64 + 8
+
+
 def test_no_more_is_proposed_ahead_than_the_budget_of_trials_allows(make_spec, make_proposer):
     spec = make_spec(trials=18)
     searcher = LedgerSearcher(Ledger(spec, make_proposer(spec)), 16)
