@@ -21,7 +21,7 @@ WAYS = ("float32", "bfloat16", "usual script")
 
 
 def compare_accuracy(args: argparse.Namespace, _: ImageData) -> None:
-    """Test accuracies after a few epochs at one recipe (constant learning rate), a seed each."""
+    """Test accuracies after a few epochs, a seed each, at one recipe: the learning rate falls along a cosine."""
     data = _images_of(args)
     known: dict[str, Callable[[int], float]] = {
         "float32": lambda seed: _engine(args, data, "float32", seed),
@@ -30,9 +30,14 @@ def compare_accuracy(args: argparse.Namespace, _: ImageData) -> None:
     }
     sizes = {"data": data.name, "images": len(data.train), "epochs": args.epochs, "seeds": args.seeds}
     sizes |= {"model": args.accuracy_model}
-    found: dict[str, list[float]] = {}
-    for name in WAYS if args.against is None else ("float32", *args.against):
-        found[name] = [known[name](seed) for seed in range(args.seeds)]
+    found: dict[str, list[float]] = {
+        name: [] for name in (WAYS if args.against is None else ("float32", *args.against))
+    }
+    for seed in range(args.seeds):
+        for name, accuracies in found.items():
+            accuracies.append(known[name](seed))
+            _print("accuracy_of_seed", accuracies[-1], None, contestant=name, seed=seed)
+    for name in found:
         spread = round(statistics.stdev(found[name]), 4)
         _print("accuracy", statistics.mean(found[name]), None, contestant=name, seed_std=spread, **sizes)
     for name in list(found)[1:]:
@@ -59,7 +64,7 @@ def _images_of(args: argparse.Namespace) -> ImageData:
 
 def _engine(args: argparse.Namespace, data: ImageData, precision: str, seed: int) -> float:
     train = TrainSpec(
-        epochs=args.epochs, batch_size=args.batch_size, schedule="constant", precision=precision, compile=False
+        epochs=args.epochs, batch_size=args.batch_size, schedule="cosine", precision=precision, compile=False
     )
     config = TrialConfig(
         method="dense",
@@ -77,7 +82,7 @@ def _engine(args: argparse.Namespace, data: ImageData, precision: str, seed: int
 
 
 def _usual_script(args: argparse.Namespace, data: ImageData, seed: int) -> float:
-    script = UsualScript(args, data, seed, model=args.accuracy_model)
+    script = UsualScript(args, data, seed, model=args.accuracy_model, epochs=args.epochs)
     for _ in range(args.epochs):
         script()
     return script.accuracy(script.test)

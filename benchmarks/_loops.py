@@ -64,9 +64,20 @@ def plain_model(args: argparse.Namespace, data: ImageData, model: str = "resnet2
 
 
 class UsualScript:
-    """DataLoader, PIL transforms, float32, eager; validation images are normalised one by one, too."""
+    """DataLoader, PIL transforms, float32, eager; validation images are normalised one by one, too.
 
-    def __init__(self, args: argparse.Namespace, data: ImageData, seed: int = 0, *, model: str = "resnet20") -> None:
+    With ``epochs`` the learning rate falls to zero over that many along a cosine, otherwise it stays.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        data: ImageData,
+        seed: int = 0,
+        *,
+        model: str = "resnet20",
+        epochs: int | None = None,
+    ) -> None:
         torch.manual_seed(seed)
         self.device = args.device
         self.model = plain_model(args, data, model, seed)
@@ -79,6 +90,8 @@ class UsualScript:
         self.val = DataLoader(PilImages(data.val, data, augment=False), **options)
         self.test = DataLoader(PilImages(data.test, data, augment=False), **options)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+        steps = None if epochs is None else epochs * len(self.train)
+        self.schedule = None if steps is None else torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
 
     def __call__(self) -> int:
         """Train an epoch, classify the validation images, and return the number of training images."""
@@ -88,6 +101,8 @@ class UsualScript:
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
+            if self.schedule is not None:
+                self.schedule.step()
         self.accuracy(self.val)
         return len(self.train.dataset)
 

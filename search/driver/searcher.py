@@ -12,9 +12,9 @@ from search.driver.ledger import Ledger, Run
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-# One proposal is ready for so many places. With more, fewer places wait where many end at once, but what is proposed
+# One run is ready for so many places. With more, fewer places wait where many end at once, but what is proposed
 # builds on fewer results.
-PLACES_A_PROPOSAL = 4
+PLACES_A_RUN = 4
 MOST_AHEAD = 8
 
 
@@ -25,7 +25,7 @@ class LedgerSearcher(Searcher):
         super().__init__()
         self._ledger = ledger
         self._concurrency = concurrency
-        self._ahead = min(max(1, concurrency // PLACES_A_PROPOSAL), MOST_AHEAD)
+        self._ahead = min(max(1, concurrency // PLACES_A_RUN), MOST_AHEAD)
         self.runs: dict[str, Run] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string

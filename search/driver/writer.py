@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 from search.results.schema import TableName
@@ -23,8 +23,8 @@ Row = Mapping[str, Any]
 class Writer:
     """Gathers rows and writes them, one batch at a time.
 
-    Rows leave :attr:`rows` when they are in their table and not before, so that neither a failure nor an interrupt at
-    any point loses one or writes one twice.
+    Rows leave :attr:`rows` when they are in their table and not before, so that no failure loses one or writes one
+    twice. Cleaning up after trials is tried again, too, where it fails.
 
     Args:
         store: The tables.
@@ -40,6 +40,7 @@ class Writer:
         self._wait_s = SHORTEST_FLUSH_S
         self._took_s = 0.0
         self._batches = 0
+        self._to_clean: deque[Row] = deque()
         self.rows: dict[TableName, list[Row]] = {"proposals": [], "epochs": [], "trials": []}
         """What gathers, by table. Add at the end only, and what a row builds on before it: see :meth:`_write`."""
 
@@ -60,22 +61,22 @@ class Writer:
         """
         self._began_at = time.monotonic()
         self._settle()
-        if any(self.rows.values()):
+        if self._to_clean or any(self.rows.values()):
             self._writing = self._thread.submit(self._write)
 
     def close(self) -> None:
         """Write what has gathered, merge what is worth merging and end the thread.
 
+        Where an interrupt ends the waiting, the thread still writes what has gathered before it ends.
+
         Raises:
             OSError: If the folder cannot be written.
             UserError: If the tables have a part of a later version.
         """
+        # After what is being written, on the same thread: what fails there is tried here once more.
+        last = self._thread.submit(self._finish)
         try:
-            with suppress(Exception):
-                self._settle()  # What fails here is tried once more.
-            self.flush()
-            self._settle()
-            self._compact()
+            last.result()
         finally:
             self._thread.shutdown()
 
@@ -96,8 +97,10 @@ class Writer:
         self._append("proposals", proposals)
         self._append("epochs", epochs)
         self._append("trials", trials)
-        for row in trials:
-            self._clean_up(row)
+        self._to_clean += trials
+        while self._to_clean:
+            self._clean_up(self._to_clean[0])
+            self._to_clean.popleft()
         self._batches += 1
         if self._batches % COMPACT_EVERY == 0:
             self._compact()
@@ -106,6 +109,10 @@ class Writer:
         wanted = min(took_s, self._took_s) / WRITING_SHARE
         self._wait_s = min(max(SHORTEST_FLUSH_S, wanted), LONGEST_FLUSH_S)
         self._took_s = took_s
+
+    def _finish(self) -> None:
+        self._write()
+        self._compact()
 
     def _append(self, table: TableName, rows: list[Row]) -> None:
         if rows:

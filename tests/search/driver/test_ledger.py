@@ -212,7 +212,22 @@ def test_the_next_run_is_proposed_ahead_once_and_never_beyond_the_budget(make_sp
     assert ledger.handed_out == 2
 
 
-def test_looking_ahead_changes_no_proposal_of_an_interrupted_search(make_spec, make_proposer, end_of):
+def test_further_repeats_that_wait_do_not_stand_for_trials_of_the_budget(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=3)
+    rows = drain(Ledger(spec, make_proposer(spec)), end_of, most=1)
+    ledger = Ledger(spec, make_proposer(spec), finished=rows)
+    assert ledger.repeat([0], 3) == 2
+    for _ in range(4):
+        ledger.look_ahead(5)
+    assert ledger.has_ready(5)
+    assert [run.number for run in ledger.new_runs] == [0, 0, 1, 2], "all are proposed ahead"
+    runs = [ledger.next() for _ in range(4)]
+    assert [(run.number, run.repeat) for run in runs] == [(0, 1), (0, 2), (1, 0), (2, 0)]
+    assert ledger.next() is None
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_looking_ahead_changes_no_proposal_of_an_interrupted_search(make_spec, make_proposer, end_of, depth):
     spec = make_spec(trials=12, search={"sampler": "tpe", "startup_trials": 3})
 
     def search(stops):
@@ -222,7 +237,7 @@ def test_looking_ahead_changes_no_proposal_of_an_interrupted_search(make_spec, m
             ledger = Ledger(spec, make_proposer(spec), journal=journal, finished=finished)
             while len(finished) < stop:
                 run = ledger.next()
-                ledger.look_ahead()
+                ledger.look_ahead(depth)
                 journal += [new.journal_row("test") for new in ledger.new_runs]
                 ledger.new_runs.clear()
                 finished.append(end_of(run, accuracy=0.5 + 0.03 * run.number % 0.2))

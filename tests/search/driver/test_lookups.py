@@ -17,3 +17,13 @@ def test_a_trainable_is_looked_up_once_and_forgotten_afterwards(monkeypatch):
     assert asked == ["b?", "a?", "a"]
     shared.get("trainable_class", "a")
     assert asked == ["b?", "a?", "a", "a"], "the registry is as it was"
+
+
+def test_a_search_within_a_search_ends_without_an_error(monkeypatch):
+    shared = registry._global_registry
+    before = shared.get
+    with lookups_kept():
+        with lookups_kept():
+            pass
+        assert not shared.contains("trainable_class", "no such class")
+    assert shared.get == before, "the registry is as it was"

@@ -77,6 +77,15 @@ def test_a_finished_trial_is_in_the_tables_once_with_each_epoch_once(world, end_
     assert world.progress.counts["finished"] == 1
 
 
+def test_a_trial_that_ends_has_its_proposal_written_with_it(world, end_of):
+    trial = start(world, "t0")
+    report(world, trial, [1, 2], end_of(world.searcher.runs["t0"]))
+    world.recorder._writer.flush()
+    world.recorder._writer._settle()
+    assert world.store.read("trials")["trial_id"] == world.store.read("proposals")["trial_id"]
+    assert world.store.read("epochs").num_rows == 2
+
+
 def test_a_trial_that_the_scheduler_stopped_is_a_pruned_row(world):
     trial = start(world, "t0")
     report(world, trial, [1])

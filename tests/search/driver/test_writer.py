@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 
@@ -5,7 +6,7 @@ import pytest
 
 from search.driver import writer as module
 from search.driver.writer import Writer
-from search.results import Folder, ResultStore
+from search.results import Folder, ResultStore, compaction
 
 
 @pytest.fixture
@@ -17,15 +18,19 @@ def store(tmp_path):
 def writer(store):
     writer = Writer(store, lambda row: None)
     yield writer
-    writer.rows = {table: [] for table in writer.rows}
-    writer.close()
+    writer._thread.shutdown()
 
 
 def epoch(number, trial_id="t"):
     return {"trial_id": trial_id, "epoch": number, "experiment": "x"}
 
 
-PROPOSAL = {"number": 0, "repeat": 0, "trial_id": "t", "experiment": "x", "params_json": "{}"}
+def proposal(trial_id="t"):
+    return {"number": 0, "repeat": 0, "trial_id": trial_id, "experiment": "x", "params_json": "{}"}
+
+
+def trial(trial_id="t"):
+    return {**proposal(trial_id), "status": "finished"}
 
 
 def epochs_in(store):
@@ -87,7 +92,7 @@ def test_rows_that_come_while_others_are_written_are_written_next(writer, store,
 def test_what_could_not_be_written_is_written_with_the_next_and_nothing_twice(writer, store, monkeypatch):
     broken = {"epochs"}
     failing(store, monkeypatch, broken)
-    writer.rows["proposals"].append(PROPOSAL)
+    writer.rows["proposals"].append(proposal())
     writer.rows["epochs"].append(epoch(1))
     writer.flush()
     writer.rows["epochs"].append(epoch(2))
@@ -117,29 +122,150 @@ def test_an_interrupt_while_waiting_at_the_end_loses_nothing_and_the_thread_ends
         go.wait(10)
         append(table, rows)
 
+    def interrupt():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.1)
+        go.set()
+
     monkeypatch.setattr(store, "append", slow)
     writer.rows["epochs"].append(epoch(1))
     writer.flush()
-
-    def interrupted():
-        go.set()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(writer._writing, "result", interrupted)
+    writer.rows["epochs"].append(epoch(2))
+    threading.Timer(0.2, interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         writer.close()
     assert not any(thread.name.startswith("rps-search-writer") for thread in threading.enumerate())
-    assert epochs_in(store) == [1]
+    assert epochs_in(store) == [1, 2]
+
+
+def test_what_a_trial_builds_on_is_in_the_tables_before_it_whenever_it_comes(writer, store, monkeypatch):
+    """Trials end between any two steps of the writing."""
+    written = {table: set() for table in writer.rows}
+    count = iter(range(1000))
+
+    class Busy(list):
+        def copy(self):
+            taken = super().copy()
+            end_another()
+            return taken
+
+    def end_another():
+        trial_id = f"t{next(count)}"
+        writer.rows["proposals"].append(proposal(trial_id))
+        writer.rows["epochs"].append(epoch(1, trial_id))
+        writer.rows["trials"].append(trial(trial_id))
+
+    append = store.append
+
+    def note(table, rows):
+        append(table, rows)
+        written[table] |= {row["trial_id"] for row in rows}
+        assert written["trials"] <= written["epochs"] <= written["proposals"]
+        end_another()
+
+    monkeypatch.setattr(store, "append", note)
+    writer.rows = {table: Busy() for table in writer.rows}
+    end_another()
+    for _ in range(3):
+        writer.flush()
+    writer._settle()
+    assert len(written["trials"]) > 3
+    writer.rows = {table: [] for table in writer.rows}
+    writer.close()
+
+
+@pytest.fixture
+def cleaning(store):
+    """A writer whose cleaning up fails for the trials in ``stuck``; ``cleaned`` has those that went well."""
+
+    def clean_up(row):
+        if row["trial_id"] in stuck:
+            raise OSError("it is in use")
+        cleaned.append(row["trial_id"])
+
+    stuck, cleaned = set(), []
+    writer = Writer(store, clean_up)
+    yield writer, stuck, cleaned
+    writer._thread.shutdown()
+
+
+def test_nothing_is_cleaned_up_after_a_trial_that_is_not_in_its_table(cleaning, store, monkeypatch):
+    writer, _, cleaned = cleaning
+    broken = {"trials"}
+    failing(store, monkeypatch, broken)
+    writer.rows["proposals"].append(proposal())
+    writer.rows["trials"].append(trial())
+    writer.flush()
+    with pytest.raises(OSError, match="no space"):
+        writer._settle()
+    assert store.read("proposals").num_rows == 1
+    assert cleaned == []
+    broken.clear()
+    writer.flush()
+    writer._settle()
+    assert cleaned == ["t"]
+    assert store.read("trials").num_rows == 1
+
+
+def test_cleaning_up_that_failed_is_tried_again_and_done_once_for_each_trial(cleaning, store):
+    writer, stuck, cleaned = cleaning
+    stuck.add("b")
+    for trial_id in "abc":
+        writer.rows["trials"].append(trial(trial_id))
+    writer.flush()
+    with pytest.raises(OSError, match="in use"):
+        writer._settle()
+    assert cleaned == ["a"]
+    stuck.clear()
+    writer.flush()  # Nothing new has gathered.
+    writer._settle()
+    assert cleaned == ["a", "b", "c"]
+    writer.close()
+    assert cleaned == ["a", "b", "c"]
+    assert sum(part.name.rows for part in store.snapshot("trials").parts) == 3
+
+
+def test_cleaning_up_that_failed_in_the_last_batch_is_tried_again_at_the_end(cleaning):
+    writer, stuck, cleaned = cleaning
+    stuck.add("a")
+    writer.rows["trials"].append(trial("a"))
+    writer.flush()
+    until(lambda: writer._writing.done())
+    stuck.clear()
+    writer.close()
+    assert cleaned == ["a"]
+
+
+def test_cleaning_up_that_fails_at_the_end_as_well_is_told(cleaning, store):
+    writer, stuck, _ = cleaning
+    stuck.add("a")
+    writer.rows["trials"].append(trial("a"))
+    with pytest.raises(OSError, match="in use"):
+        writer.close()
+    assert store.read("trials").num_rows == 1
+
+
+def test_parts_are_merged_at_the_end(writer, store, monkeypatch):
+    monkeypatch.setattr(compaction, "TIERS", (4,))
+    for number in range(1, 9):
+        writer.rows["epochs"].append(epoch(number))
+        writer.flush()
+        writer._settle()
+    assert len(store.snapshot("epochs").parts) == 8
+    writer.close()
+    assert len(store.snapshot("epochs").parts) == 1
+    assert epochs_in(store) == list(range(1, 9))
 
 
 def test_parts_are_merged_while_the_search_goes_on(writer, store, monkeypatch):
     monkeypatch.setattr(module, "COMPACT_EVERY", 8)
-    for number in range(1, 9):
+    monkeypatch.setattr(compaction, "TIERS", (4,))
+    for number in range(1, 10):
         writer.rows["epochs"].append(epoch(number))
         writer.flush()
-    until(lambda: writer.due or writer._writing.done())
-    assert epochs_in(store) == list(range(1, 9))
-    assert len(store.snapshot("epochs").parts) < 8
+        writer._settle()
+        assert len(store.snapshot("epochs").parts) == (number if number < 8 else number - 7)
+    assert epochs_in(store) == list(range(1, 10))
 
 
 def test_the_next_is_due_once_the_last_is_written_and_took_a_small_share_of_the_time(writer, store, monkeypatch):
