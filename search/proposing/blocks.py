@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from search.space import METHOD, Replay, Space, TrialLike, block_of
@@ -89,7 +89,7 @@ class BlockSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Return a parameter, drawing the block it belongs to if it was not drawn yet."""
-        if param_name not in self._drawn and not isinstance(self.inner, RandomSampler):
+        if param_name not in self._drawn:
             block = self._block(trial.params, param_name)
             self._drawn = {**self.inner.sample_relative(study, trial, block), **self._drawn}
         if param_name not in self._drawn:

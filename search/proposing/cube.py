@@ -18,7 +18,10 @@ from search.spec.fields import Scalar
 
 
 class CubeTrial:
-    """Draws parameters from the coordinates of a point in the unit cube, except for those that are given."""
+    """Draws parameters from the coordinates of a point in the unit cube, except for those that are given.
+
+    What was given for another space, or for other values of what a limit depends on, is brought within the limits.
+    """
 
     def __init__(self, coordinates: Iterator[float], given: Mapping[str, Scalar]) -> None:
         self._coordinates = coordinates
@@ -27,7 +30,7 @@ class CubeTrial:
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """Return a number that lies in its interval as the coordinate does in [0, 1)."""
         if name in self._given:
-            return float(self._given[name])
+            return min(max(float(self._given[name]), low), high)
         at = next(self._coordinates)
         value = low * (high / low) ** at if log else low + (high - low) * at
         return min(max(value, low), high)
@@ -35,12 +38,12 @@ class CubeTrial:
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
         """Return a whole number that lies in its interval as the coordinate does in [0, 1)."""
         if name in self._given:
-            return int(self._given[name])
+            return min(max(int(self._given[name]), low), high)
         return min(high, int(self.suggest_float(name, low, high + 1, log=log)))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Return the choice that the coordinate falls on."""
-        if name in self._given:
+        if self._given.get(name) in choices:
             return self._given[name]
         return choices[int(next(self._coordinates) * len(choices))]
 

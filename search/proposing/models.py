@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -11,19 +11,22 @@ from typing import Protocol
 import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
 
 from search.proposing.blocks import BlockSampler, JointSampler, describe, draw
+from search.proposing.cube import CubeTrial
 from search.proposing.history import Capacity, History
 from search.proposing.known import Known
 from search.proposing.past import Observation
 from search.proposing.recombine import recombine
-from search.space import Space, Suggestion
+from search.space import METHOD, Space, Suggestion
 from search.space.suggestion import digest
 from search.spec.fields import Scalar
 
 POPULATION = 50
+# Results that a sampler needs before it is helped by recombination.
+ALONE = 100
 
 
 class Model(Protocol):
@@ -50,13 +53,14 @@ class Kind:
         make: Builds the sampler from a seed and the number of random proposals at the start.
         capacity: How many results it sees.
         joint: Whether it needs the parameters of all methods at once.
-        recombine: Whether every other proposal is a child of two of the best in place of the sampler's own.
+        own_every: After some results every how manieth proposal is the sampler's own; the others are children of two of
+            the best.
     """
 
     make: Callable[[int, int], BaseSampler]
     capacity: Capacity
     joint: bool
-    recombine: bool = False
+    own_every: int = 1
 
 
 def _tpe(seed: int, startup_trials: int) -> BaseSampler:
@@ -78,7 +82,7 @@ def _gp(seed: int, startup_trials: int) -> BaseSampler:
 
 
 KINDS: Mapping[str, Kind] = {
-    "tpe": Kind(_tpe, Capacity(best=50, recent=20, others=100, arrivals=60), joint=False, recombine=True),
+    "tpe": Kind(_tpe, Capacity(best=50, recent=20, others=100, arrivals=60), joint=False, own_every=3),
     "nsga2": Kind(
         _nsga2,
         Capacity(best=POPULATION, recent=0, others=0, arrivals=6 * POPULATION),
@@ -109,10 +113,11 @@ class StudyModel:
         self._sampler = (JointSampler if kind.joint else BlockSampler)(space, kind.make(seed, startup_trials))
         self._study: optuna.Study | None = None
         self._asked = 0
+        self._learned = 0
         # What the history keeps, as the study holds it, by the identity of the observation, which is held beside it.
         self._known: dict[int, tuple[Observation, Known]] = {}
-        # Proposals in flight: their parameters, and their number in the study.
-        self._running: dict[int, dict[str, Scalar]] = {}
+        # Proposals in flight: as a study holds them, and their number in this one.
+        self._running: dict[int, FrozenTrial] = {}
         self._place: dict[int, int] = {}
 
     def ask(self, number: int, given: Mapping[str, Scalar], attempt: int) -> Suggestion:
@@ -121,82 +126,104 @@ class StudyModel:
             self._study = self._build()
         self._asked += 1
         seed = digest([self._seed, number, attempt]) % 2**32
+        if number % self._kind.own_every and given.keys() <= {METHOD} and self._learned >= ALONE:
+            return self._recombine(self._study, number, given, np.random.default_rng(seed))
         self._sampler.inner = self._kind.make(seed, self._startup_trials)
         self._sampler.given = given
-        if self._kind.recombine and not given and number % 2 and len(self._history.kept) > self._startup_trials:
-            self._sampler.inner = RandomSampler(seed)
-            self._sampler.given = recombine(self._history.best(POPULATION), np.random.default_rng(seed))
         trial = self._study.ask()
         suggestion = self._space.suggest(trial)
         if isinstance(self._sampler, JointSampler):
             for name, distribution in self._sampler.everything.items():
                 draw(trial, name, distribution)
-        self._running[number] = trial.params
+        self._running[number] = self._study.get_trials(deepcopy=False)[trial.number]
         self._place[number] = trial.number
+        return suggestion
+
+    def _recombine(
+        self, study: optuna.Study, number: int, given: Mapping[str, Scalar], rng: np.random.Generator
+    ) -> Suggestion:
+        """Return a child of two of the best. Optuna has no part in it, and learns of it as of a proposal in flight."""
+        parents = [self._known[id(observation)][1] for observation in self._history.best(POPULATION)]
+        suggestion = self._space.suggest(CubeTrial(iter(rng.random, None), {**recombine(parents, rng), **given}))
+        child = self._describe(suggestion.params)
+        self._running[number] = child
+        self._place[number] = self._add(study, child)
         return suggestion
 
     def tell(self, number: int, observation: Observation | None) -> None:
         """Learn what a proposal reached. See :class:`Model`."""
-        params = self._running.pop(number)
+        running = self._running.pop(number)
         if self._study is not None:
             # A trial in flight cannot be given all that a finished one has, so a finished one takes its place.
             self._study.tell(self._place.pop(number), state=TrialState.FAIL)
         if observation is not None:
-            self.learn(replace(observation, params=params))
+            self._learn(replace(observation, params=running.params), running)
 
     def learn(self, observation: Observation) -> None:
         """Learn from a trial that was not asked for. See :class:`Model`."""
+        self._learn(observation, self._describe(observation.params))
+
+    @property
+    def seen(self) -> Sequence[Observation]:
+        """The results that it remembers."""
+        return self._history.kept
+
+    def _learn(self, observation: Observation, trial: FrozenTrial) -> None:
+        known = Known.make(
+            trial.params,
+            trial.distributions,
+            losses=None if self._genetic else observation.losses,
+            constraints=observation.constraints,
+        )
+        self._known[id(observation)] = observation, known
+        self._learned += 1
         if self._history.add(observation):
             self._study = None
         elif self._study is not None:
-            self._add(self._study, observation.params, observation)
+            self._add(self._study, known, observation)
 
     def resume(self, number: int, params: Mapping[str, Scalar]) -> None:
         """Take up a proposal that is in flight. See :class:`Model`."""
-        self._running[number] = dict(params)
+        self._running[number] = self._describe(params)
         self._study = None
 
     def _build(self) -> optuna.Study:
         """Make a study of what is remembered and of what is in flight."""
         with _quiet():
             study = optuna.create_study(directions=["minimize", "minimize"], sampler=self._sampler)
-        kept = {id(observation) for observation in self._history.kept}
-        self._known = {key: pair for key, pair in self._known.items() if key in kept}
-        for observation in self._history.kept:
-            self._add(study, observation.params, observation)
-        self._place = {number: self._add(study, params, None) for number, params in self._running.items()}
+        self._known = {id(observation): self._known[id(observation)] for observation in self._history.kept}
+        for observation, known in self._known.values():
+            self._add(study, known, observation)
+        self._place = {
+            number: self._add(study, Known.make(trial.params, trial.distributions))
+            for number, trial in self._running.items()
+        }
         self._asked = 0
         return study
 
-    def _add(self, study: optuna.Study, params: Mapping[str, Scalar], observation: Observation | None) -> int:
+    @property
+    def _genetic(self) -> NSGAIISampler | NSGAIIISampler | None:
+        """The sampler, if it is one that counts generations."""
+        inner = self._sampler.inner
+        return inner if isinstance(inner, NSGAIISampler | NSGAIIISampler) else None
+
+    def _add(self, study: optuna.Study, trial: Known, observation: Observation | None = None) -> int:
         """Add a trial, in flight where there is no observation, and return its number in the study."""
         number = len(study.get_trials(deepcopy=False))
-        inner = self._sampler.inner
-        genetic = inner if isinstance(inner, NSGAIISampler | NSGAIIISampler) else None
-        study.add_trial(self._describe(params, observation, finished=genetic is None))
-        if genetic and observation:
+        study.add_trial(trial)
+        if self._genetic and observation:
             # A generation is given to trials in flight only.
-            genetic.get_trial_generation(study, study.get_trials(deepcopy=False)[number])
+            self._genetic.get_trial_generation(study, study.get_trials(deepcopy=False)[number])
             study.tell(number, observation.losses)
         return number
 
-    def _describe(self, params: Mapping[str, Scalar], observation: Observation | None, *, finished: bool) -> Known:
-        """Return a trial for the study; of what the history keeps it is made once."""
-        if observation is not None and id(observation) in self._known:
-            return self._known[id(observation)][1]
+    def _describe(self, params: Mapping[str, Scalar]) -> Known:
+        """Return a trial in flight with these parameters."""
         described = describe(self._space, params)
         if isinstance(self._sampler, JointSampler):
             for name, distribution in self._sampler.everything.items():
                 draw(described, name, distribution)
-        known = Known.make(
-            described.drawn,
-            described.distributions,
-            losses=observation.losses if finished and observation else None,
-            constraints=observation.constraints if observation else (),
-        )
-        if observation is not None:
-            self._known[id(observation)] = observation, known
-        return known
+        return Known.make(described.drawn, described.distributions)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from search.proposing.cube import CubeModel
 from search.proposing.grid import grid
 from search.proposing.models import KINDS, Model, StudyModel
 from search.proposing.past import Past, Status, observe
+from search.proposing.per_method import PerMethod
 from search.space import Space, Suggestion
 from search.spec.fields import Scalar
 
@@ -135,5 +136,8 @@ class Proposer:
 
 def _model(sampler: str, space: Space, seed: int, startup_trials: int) -> Model:
     if sampler in KINDS:
-        return StudyModel(space, KINDS[sampler], seed=seed, startup_trials=startup_trials)
+        kind = KINDS[sampler]
+        if kind.joint or len(space.methods) == 1:
+            return StudyModel(space, kind, seed=seed, startup_trials=startup_trials)
+        return PerMethod(space, kind, seed=seed, startup_trials=startup_trials)
     return CubeModel("qmc" if sampler == "qmc" else "random", space, seed)
