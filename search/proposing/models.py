@@ -82,7 +82,7 @@ def _gp(seed: int, startup_trials: int) -> BaseSampler:
 
 
 KINDS: Mapping[str, Kind] = {
-    "tpe": Kind(_tpe, Capacity(best=50, recent=20, others=100, arrivals=60), joint=False, own_every=3),
+    "tpe": Kind(_tpe, Capacity(best=50, recent=20, others=30, arrivals=60), joint=False, own_every=4),
     "nsga2": Kind(
         _nsga2,
         Capacity(best=POPULATION, recent=0, others=0, arrivals=6 * POPULATION),
