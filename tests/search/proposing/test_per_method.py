@@ -1,0 +1,60 @@
+"""That each method is searched in the light of its own results."""
+
+import math
+from collections import Counter
+
+import pytest
+
+from search.proposing import Past, Proposer
+from search.space import Space
+from search.spec import SpaceSpec
+
+SHAPES = {"stem": (16, 3, 3, 3), "body": (32, 16, 3, 3), "fc": (10, 32)}
+BEST_RATE = {"rps": 1.0, "snip": 0.05, "rand": 0.02}
+GAIN = {"rps": 0.1, "snip": 0.0, "rand": -0.05}
+
+
+def space():
+    methods = {method: {"lr": {"low": 1e-3, "high": 10.0}} for method in BEST_RATE}
+    return Space(SpaceSpec(methods=methods, budgets="global"), SHAPES, groups=list(SHAPES))
+
+
+def outcome(suggestion):
+    """A made-up trial: rps is the best by far, but only with a learning rate that none of the others has."""
+    off = math.log(suggestion.lr / BEST_RATE[suggestion.method]) ** 2
+    accuracy = 0.6 + GAIN[suggestion.method] - 0.03 * off - 0.05 * math.log(suggestion.ratio)
+    return {"accuracy": accuracy, "memory": 1e5 / suggestion.ratio}
+
+
+def run(proposer, trials):
+    proposed = []
+    for _ in range(trials):
+        number, suggestion = proposer.ask()
+        proposer.tell(number, status="finished", **outcome(suggestion))
+        proposed.append(suggestion)
+    return proposed
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_method_is_proposed_with_settings_of_its_own_and_the_best_most(seed):
+    proposed = run(Proposer(space(), seed=seed), 600)[300:]
+    counts = Counter(suggestion.method for suggestion in proposed)
+    # A quarter goes to all alike: 25 each of 300.
+    assert min(counts.values()) >= 10
+    assert counts["rps"] > 150
+    for method, rate in BEST_RATE.items():
+        off = sorted(abs(math.log(s.lr / rate)) for s in proposed if s.method == method)
+        assert off[len(off) // 2] < 1.3, "chance: 2.3 or more"
+
+
+def test_a_search_that_began_with_one_method_finds_the_better_one():
+    proposer = Proposer(space(), seed=5)
+    lessons = [s for s in run(Proposer(space(), sampler="random", seed=6), 300) if s.method == "snip"]
+    proposer.restore(Past(s.params, "finished", None, **outcome(s)) for s in lessons)
+    proposed = run(proposer, 250)
+    assert Counter(suggestion.method for suggestion in proposed[-50:])["rps"] > 25
+
+
+def test_where_no_proposal_has_ended_all_methods_are_drawn():
+    proposer = Proposer(space(), seed=7, enqueue_known=False)
+    assert {proposer.ask()[1].method for _ in range(30)} == set(BEST_RATE)
