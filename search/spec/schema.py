@@ -175,9 +175,10 @@ class SearchSpec(SpecModel):
     """How trials are proposed and scheduled."""
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc", "grid"] = "tpe"
-    """Optuna's sampler that proposes trials."""
+    """Optuna's sampler that proposes trials. tpe searches each method in the light of its own results, a quarter of the
+    proposals going to all methods alike, and after a hundred results of a method recombines good ones in between."""
     startup_trials: NonNegativeInt = 10
-    """Random proposals before the sampler models anything."""
+    """Random proposals before the sampler models anything, over all methods."""
     concurrency: PositiveInt | None = None
     """Trials that run at once; null runs as many as the resources carry."""
     pack: PositiveInt = 1
