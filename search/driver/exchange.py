@@ -63,6 +63,15 @@ def timeout_path(trial_id: str) -> str:
     return f"{RUNNING}/{trial_id}{TIMEOUT_SUFFIX}"
 
 
+def timeout_reason(folder: Folder, trial_id: str) -> str | None:
+    """Return why a trial ran out of time; ``None`` if it left no word of that."""
+    try:
+        limit = folder.read(timeout_path(trial_id)).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    return f"it ran longer than failures.time_limit_s = {limit}"
+
+
 def model_path(trial_id: str) -> str:
     """Return where the model file of a finished trial lies in the experiment folder."""
     return f"{MODELS}/{trial_id}.safetensors"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from search.config import describe_config
-from search.driver.exchange import from_json, running_path, timeout_path
+from search.driver.exchange import from_json, running_path, timeout_path, timeout_reason
 from search.driver.keeper import ModelKeeper
 from search.driver.ledger import Ledger, Run
 from search.driver.progress import Progress
@@ -198,8 +198,9 @@ class Recorder(Callback):
         return self._died[trial_id] <= trial.max_failures or (first and began <= trial.max_failures)
 
     def _why(self, trial: Trial, run: Run) -> str:
-        if self._store.folder.exists(timeout_path(run.trial_id)):
-            return "it ran longer than failures.time_limit_s"
+        reason = timeout_reason(self._store.folder, run.trial_id)
+        if reason is not None:
+            return reason
         lines = [line.strip() for line in _last_error(trial).splitlines() if line.strip()]
         return f"its process died: {' '.join(lines)[:400]}" if lines else "its process died"
 

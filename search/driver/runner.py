@@ -12,7 +12,7 @@ from typing import Any
 
 from search.config import TrialConfig, describe_config
 from search.data.images import ImageData
-from search.driver.exchange import RunSettings, model_path, running_path, timeout_path, to_json
+from search.driver.exchange import RunSettings, model_path, running_path, timeout_path, timeout_reason, to_json
 from search.errors import UserError
 from search.training.checkpoint import CheckpointError
 from search.training.engine import out_of_memory
@@ -135,8 +135,9 @@ class TrialRunner:
     def _begin(self, beside: Trial | None) -> Trial:
         trial_id = self._config.trial_id
         folder = self._settings.folder
-        if folder.exists(timeout_path(trial_id)):
-            raise TimeoutError(f"it ran longer than failures.time_limit_s = {self._settings.time_limit_s:g}")
+        reason = timeout_reason(folder, trial_id)
+        if reason is not None:
+            raise TimeoutError(reason)
         saved = None
         with contextlib.suppress(FileNotFoundError):
             saved = folder.read(running_path(trial_id))
@@ -192,11 +193,12 @@ class TrialRunner:
     def _watch(self) -> threading.Timer:
         """Start the clock of a trial: one that hangs cannot look at a clock itself."""
 
+        limit = self._settings.time_limit_s
+
         def expire() -> None:
-            self._write(timeout_path(self._config.trial_id), b"")
+            self._write(timeout_path(self._config.trial_id), f"{limit:g}".encode())
             os._exit(1)
 
-        limit = self._settings.time_limit_s
         timer = threading.Timer(limit if limit is not None else threading.TIMEOUT_MAX, expire)
         timer.daemon = True
         if limit is not None:

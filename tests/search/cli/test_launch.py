@@ -166,4 +166,4 @@ def test_a_trial_that_hangs_is_ended_by_its_time_limit(spec, folder):
     assert done.returncode == 3, done.stderr
     (row,) = tables(folder)["trials"]
     assert row["status"] == "failed"
-    assert "it ran longer than failures.time_limit_s" in row["error"]
+    assert "it ran longer than failures.time_limit_s = " in row["error"]

@@ -142,12 +142,12 @@ def test_a_trial_that_tune_gave_up_too_early_runs_again(world, end_of):
 def test_a_trial_that_ran_out_of_time_says_so(world):
     trial = start(world, "t0")
     trial_id = world.searcher.runs["t0"].config.trial_id
-    world.folder.write_whole(timeout_path(trial_id), b"")
+    world.folder.write_whole(timeout_path(trial_id), b"2.5")
     for _ in range(2):
         world.recorder.on_trial_start(0, [], trial)
     world.recorder.on_trial_error(0, [], trial)
     world.recorder.close()
-    assert world.store.read("trials").to_pylist()[0]["error"] == "it ran longer than failures.time_limit_s"
+    assert world.store.read("trials").to_pylist()[0]["error"] == "it ran longer than failures.time_limit_s = 2.5"
     assert not world.folder.exists(timeout_path(trial_id))
 
 
