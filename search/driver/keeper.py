@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -48,6 +49,9 @@ class ModelKeeper:
         # Bytes of the models of proposals whose repeats still run, by trial: of each that of its first good repeat.
         self._waiting: dict[str, int] = {}
         self._frontiers: dict[str, list[Point]] = {}
+        self._entered: str | None = None
+        # Trials whose models go: they stay here until that is done.
+        self._leaving: deque[str] = deque()
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Rebuild the frontiers from the tables, delete models that no frontier holds, and keep to the budget."""
@@ -66,12 +70,26 @@ class ModelKeeper:
             self._frontiers[method] = [point for point in points if point.trial_id in there]
         self._waiting = {trial_id: size for trial_id, size in self._waiting.items() if trial_id in there}
         self._keep_to_budget()
+        self._delete()
 
     def take(self, row: Mapping[str, Any]) -> None:
-        """Look at a trial that ended: keep its model or delete it, and delete those it dominates."""
-        for trial_id in self._enter(row):
-            self._folder.delete(model_path(trial_id))
-        self._keep_to_budget()
+        """Look at a trial that ended: keep its model or delete it, and delete those it dominates.
+
+        Where that fails it may be called with the same trial again, and goes on where it was.
+
+        Raises:
+            OSError: If a model cannot be deleted.
+        """
+        if row["trial_id"] != self._entered:
+            self._leaving += self._enter(row)
+            self._entered = row["trial_id"]
+            self._keep_to_budget()
+        self._delete()
+
+    def _delete(self) -> None:
+        while self._leaving:
+            self._folder.delete(model_path(self._leaving[0]))
+            self._leaving.popleft()
 
     def _keep_to_budget(self) -> None:
         while self._disk_budget is not None and self._total() > self._disk_budget:
@@ -83,7 +101,7 @@ class ModelKeeper:
             else:
                 trial_id = max(self._waiting, key=lambda name: self._waiting[name])
                 del self._waiting[trial_id]
-            self._folder.delete(model_path(trial_id))
+            self._leaving.append(trial_id)
 
     def _enter(self, row: Mapping[str, Any]) -> list[str]:
         """Put a row's proposal on its method's frontier if it belongs there; return the trials whose models go."""

@@ -20,7 +20,7 @@ from search.spec.fields import Scalar
 class CubeTrial:
     """Draws parameters from the coordinates of a point in the unit cube, except for those that are given.
 
-    What was given for another space, or for other values of what a limit depends on, is brought within the limits.
+    What was given and lies outside is brought within the limits, or drawn where it is none of the choices.
     """
 
     def __init__(self, coordinates: Iterator[float], given: Mapping[str, Scalar]) -> None:
@@ -43,7 +43,7 @@ class CubeTrial:
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Return the choice that the coordinate falls on."""
-        if self._given.get(name) in choices:
+        if name in self._given and self._given[name] in choices:
             return self._given[name]
         return choices[int(next(self._coordinates) * len(choices))]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -25,8 +25,8 @@ from search.space.suggestion import digest
 from search.spec.fields import Scalar
 
 POPULATION = 50
-# Results that a sampler needs before it is helped by recombination.
-ALONE = 100
+# Results that make a search a long one.
+LONG = 300
 
 
 class Model(Protocol):
@@ -53,14 +53,14 @@ class Kind:
         make: Builds the sampler from a seed and the number of random proposals at the start.
         capacity: How many results it sees.
         joint: Whether it needs the parameters of all methods at once.
-        own_every: After some results every how manieth proposal is the sampler's own; the others are children of two of
-            the best.
+        recombine: Whether every other proposal is a child of two of the best in place of the sampler's own, and in a
+            long search three of four, since the sampler's own cost ten times as much.
     """
 
     make: Callable[[int, int], BaseSampler]
     capacity: Capacity
     joint: bool
-    own_every: int = 1
+    recombine: bool = False
 
 
 def _tpe(seed: int, startup_trials: int) -> BaseSampler:
@@ -82,7 +82,7 @@ def _gp(seed: int, startup_trials: int) -> BaseSampler:
 
 
 KINDS: Mapping[str, Kind] = {
-    "tpe": Kind(_tpe, Capacity(best=50, recent=20, others=30, arrivals=60), joint=False, own_every=4),
+    "tpe": Kind(_tpe, Capacity(best=50, recent=20, others=30, arrivals=60), joint=False, recombine=True),
     "nsga2": Kind(
         _nsga2,
         Capacity(best=POPULATION, recent=0, others=0, arrivals=6 * POPULATION),
@@ -100,8 +100,9 @@ KINDS: Mapping[str, Kind] = {
 class StudyModel:
     """Proposes by one of Optuna's samplers, over a study that is built anew from a bounded history now and then.
 
-    Each proposal gets a sampler seeded by its number, so that what is proposed depends on the results told before
-    and on nothing else: a search that was interrupted proposes what an uninterrupted one does.
+    Each proposal gets a sampler seeded by its number, so that what is proposed depends on the results told before: with
+    TPE and one trial at a time, a search that was interrupted proposes what an uninterrupted one does. With more, a
+    trial that was in flight at the interruption may weigh differently; a genetic sampler's generations may differ.
     """
 
     def __init__(self, space: Space, kind: Kind, *, seed: int, startup_trials: int) -> None:
@@ -126,9 +127,16 @@ class StudyModel:
             self._study = self._build()
         self._asked += 1
         seed = digest([self._seed, number, attempt]) % 2**32
-        if number % self._kind.own_every and given.keys() <= {METHOD} and self._learned >= ALONE:
-            return self._recombine(self._study, number, given, np.random.default_rng(seed))
-        self._sampler.inner = self._kind.make(seed, self._startup_trials)
+        modelled = self._learned >= self._startup_trials
+        if (
+            modelled
+            and self._kind.recombine
+            and given.keys() <= {METHOD}
+            and number % (2 if self._learned < LONG else 4)
+        ):
+            return self._recombine(number, given, np.random.default_rng(seed))
+        # Optuna would count the results that are kept.
+        self._sampler.inner = self._kind.make(seed, 0 if modelled else self._startup_trials)
         self._sampler.given = given
         trial = self._study.ask()
         suggestion = self._space.suggest(trial)
@@ -139,15 +147,11 @@ class StudyModel:
         self._place[number] = trial.number
         return suggestion
 
-    def _recombine(
-        self, study: optuna.Study, number: int, given: Mapping[str, Scalar], rng: np.random.Generator
-    ) -> Suggestion:
+    def _recombine(self, number: int, given: Mapping[str, Scalar], rng: np.random.Generator) -> Suggestion:
         """Return a child of two of the best. Optuna has no part in it, and learns of it as of a proposal in flight."""
         parents = [self._known[id(observation)][1] for observation in self._history.best(POPULATION)]
         suggestion = self._space.suggest(CubeTrial(iter(rng.random, None), {**recombine(parents, rng), **given}))
-        child = self._describe(suggestion.params)
-        self._running[number] = child
-        self._place[number] = self._add(study, child)
+        self.resume(number, suggestion.params)
         return suggestion
 
     def tell(self, number: int, observation: Observation | None) -> None:
@@ -163,11 +167,6 @@ class StudyModel:
         """Learn from a trial that was not asked for. See :class:`Model`."""
         self._learn(observation, self._describe(observation.params))
 
-    @property
-    def seen(self) -> Sequence[Observation]:
-        """The results that it remembers."""
-        return self._history.kept
-
     def _learn(self, observation: Observation, trial: FrozenTrial) -> None:
         known = Known.make(
             trial.params,
@@ -179,19 +178,21 @@ class StudyModel:
         self._learned += 1
         if self._history.add(observation):
             self._study = None
+            self._known = {id(kept): self._known[id(kept)] for kept in self._history.kept}
         elif self._study is not None:
             self._add(self._study, known, observation)
 
     def resume(self, number: int, params: Mapping[str, Scalar]) -> None:
         """Take up a proposal that is in flight. See :class:`Model`."""
-        self._running[number] = self._describe(params)
-        self._study = None
+        running = self._describe(params)
+        self._running[number] = running
+        if self._study is not None:
+            self._place[number] = self._add(self._study, running)
 
     def _build(self) -> optuna.Study:
         """Make a study of what is remembered and of what is in flight."""
         with _quiet():
             study = optuna.create_study(directions=["minimize", "minimize"], sampler=self._sampler)
-        self._known = {id(observation): self._known[id(observation)] for observation in self._history.kept}
         for observation, known in self._known.values():
             self._add(study, known, observation)
         self._place = {

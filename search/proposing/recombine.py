@@ -8,6 +8,7 @@ import numpy as np
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial
 
+from search.space import METHOD
 from search.spec.fields import Scalar
 
 # How far a blend may lie beyond its parents, as a share of their distance.
@@ -19,14 +20,17 @@ def recombine(parents: Sequence[FrozenTrial], rng: np.random.Generator) -> dict[
 
     One half of the children are made by uniform crossover, as in Deb et al. 2002 (NSGA-II), the others by blending
     what is continuous, along its scale (BLX-alpha, Eshelman and Schaffer 1993): the first finds combinations, the
-    second values between. One parameter mutates on average. The first parent decides which parameters there are: a
+    second values between. One parameter mutates on average, the method among them. Both parents are of one method,
+    since what belongs to a method says nothing about another. The first decides which parameters there are: a
     conditional one is taken from the second only where it has it.
 
     Args:
         parents: Good results, at least one.
         rng: Decides all of it.
     """
-    first, second = (parents[int(index)] for index in rng.integers(len(parents), size=2))
+    first = parents[int(rng.integers(len(parents)))]
+    alike = [parent for parent in parents if parent.params.get(METHOD) == first.params.get(METHOD)]
+    second = alike[int(rng.integers(len(alike)))]
     count = len(first.params)
     blend, places = rng.random() < 0.5, rng.random(count)
     kept = rng.random(count) >= 1 / max(1, count)

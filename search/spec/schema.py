@@ -175,10 +175,11 @@ class SearchSpec(SpecModel):
     """How trials are proposed and scheduled."""
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc", "grid"] = "tpe"
-    """Optuna's sampler that proposes trials. tpe searches each method in the light of its own results, a quarter of the
-    proposals going to all methods alike, and after a hundred results of a method recombines good ones in between."""
+    """Optuna's sampler that proposes trials. tpe gives a quarter of the proposals to all methods alike, each searched
+    in the light of its own results, and has good results recombined in between."""
     startup_trials: NonNegativeInt = 10
-    """Random proposals before the sampler models anything, over all methods."""
+    """Results before the sampler models anything; until then proposals are random. Where tpe searches a method by
+    itself, its part of them."""
     concurrency: PositiveInt | None = None
     """Trials that run at once; null runs as many as the resources carry."""
     pack: PositiveInt = 1

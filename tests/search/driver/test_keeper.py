@@ -105,3 +105,27 @@ def test_a_resumed_search_keeps_to_a_smaller_budget(folder):
     again.recall(rows)  # what went for the budget's sake does not count
     end(folder, again, row("d", 0.1, 40))
     assert kept(folder) == {"a", "b", "d"}
+
+
+@pytest.mark.parametrize("budget", [None, 60])
+def test_deleting_that_failed_is_done_when_the_trial_is_taken_again_and_nothing_else_is(folder, monkeypatch, budget):
+    keeper = ModelKeeper(folder, "stored_bytes", disk_budget=budget)
+    end(folder, keeper, row("a", 0.5, 40))
+    delete, stuck = folder.delete, [model_path("a")]
+
+    def fails_once(path):
+        if path in stuck:
+            stuck.remove(path)
+            raise OSError("it is in use")
+        delete(path)
+
+    monkeypatch.setattr(folder, "delete", fails_once)
+    # Better in both without a budget; with one there is no room for both.
+    better = row("b", 0.9, 30) if budget is None else row("b", 0.4, 30)
+    with pytest.raises(OSError, match="in use"):
+        end(folder, keeper, better)
+    assert kept(folder) == {"a", "b"}
+    keeper.take(better)
+    assert kept(folder) == {"b"}
+    end(folder, keeper, row("c", 0.1, 900))
+    assert kept(folder) == {"b"}

@@ -1,5 +1,6 @@
 import math
 import warnings
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -148,7 +149,7 @@ def test_earlier_searches_inform_without_being_counted_or_run_again():
 def test_a_sampler_learns_which_method_and_learning_rate_are_good(sampler, trials):
     proposed = run(Proposer(space(budgets="global"), sampler=sampler, seed=0), trials)[-60:]
     off = sorted(abs(math.log(s.lr / 0.3)) for s in proposed)[30]
-    assert sum(s.method == "rps" for s in proposed) > 45
+    assert sum(s.method == "rps" for s in proposed) > 40
     assert off < 0.4  # a random one is off by 0.9 in the middle
 
 
@@ -167,8 +168,8 @@ def test_proposals_move_to_where_the_constraint_is_met(sampler, trials):
 def test_the_cost_of_a_proposal_is_bounded_by_the_history():
     proposer = Proposer(space(), seed=0)
     run(proposer, 1500)
-    for model in proposer._model._models.values():
-        assert len(model._study.get_trials(deepcopy=False)) < 500
+    for model in (proposer._model._over_all, *proposer._model._models.values()):
+        assert len(model._study.get_trials(deepcopy=False)) < 300
 
 
 def test_optuna_is_left_as_it_was_and_says_nothing(capfd):
@@ -179,3 +180,32 @@ def test_optuna_is_left_as_it_was_and_says_nothing(capfd):
         run(Proposer(space(), sampler="nsga3", seed=0), 60)
     assert optuna.logging.get_verbosity() == level
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_choice_may_be_nothing(sampler):
+    def extend(trial, suggestion):
+        return replace(suggestion, args={"kind": trial.suggest_categorical("kind", [None, "a", "b"])})
+
+    found = Space(SpaceSpec(methods=["rps"]), SHAPES, groups=list(SHAPES), extension=extend)
+    kinds = {suggestion.args["kind"] for suggestion in run(Proposer(found, sampler=sampler), 150)}
+    assert kinds == {None, "a", "b"}
+
+
+def test_a_sampler_models_whatever_startup_trials_asks_for(monkeypatch):
+    asked = []
+    drawn = optuna.samplers.TPESampler.sample_relative
+
+    def draw(*args):
+        params = drawn(*args)
+        asked.append(bool(params))
+        return params
+
+    monkeypatch.setattr(optuna.samplers.TPESampler, "sample_relative", draw)
+    proposer = Proposer(space(methods=["rps"]), startup_trials=200)
+    run(proposer, 200, in_flight=1)
+    assert not any(asked)
+    asked.clear()
+    run(proposer, 40, in_flight=1)
+    assert all(asked)
+    assert len(asked) >= 10, "the others recombine"
