@@ -217,7 +217,9 @@ class Ledger:
             known = self._runs.setdefault(run.number, [])
             if run.repeat not in {other.repeat for other in known}:
                 known.append(run)
-        ended: list[tuple[Any, Past]] = []
+        # The order in which they were recorded: their own clocks are those of several machines.
+        recorded = {trial_id: place for place, trial_id in enumerate(finished)}
+        ended: list[tuple[int, Past]] = []
         running: list[Past] = []
         for number, runs in sorted(self._runs.items()):
             proposal = self._proposals[number] = _Proposal(self._spec.repeats)
@@ -231,8 +233,8 @@ class Ledger:
                 else:
                     self._waiting.append(run)
             if proposal.complete:
-                moment = max(row["finished_at"] for row in proposal.rows)
-                ended.append((moment, outcome(runs[0].params, proposal.rows, self._spec, number=number)))
+                place = max(recorded[row["trial_id"]] for row in proposal.rows)
+                ended.append((place, outcome(runs[0].params, proposal.rows, self._spec, number=number)))
             else:
                 running.append(Past(runs[0].params, "running", number))
         self._proposer.restore([past for _, past in sorted(ended, key=lambda pair: pair[0])] + running)

@@ -248,6 +248,18 @@ def test_looking_ahead_changes_no_proposal_of_an_interrupted_search(make_spec, m
     assert search([]) == search([4]) == search([2, 5, 9])
 
 
+def test_a_resumed_search_learns_in_the_order_of_recording_whatever_the_clocks_say(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=8)
+    rows = drain(Ledger(spec, make_proposer(spec)), end_of, most=6)
+    for row, other in zip(rows, reversed([row["finished_at"] for row in rows]), strict=True):
+        row["finished_at"] = other
+    proposer = make_proposer(spec)
+    learned = []
+    proposer.restore = lambda history: learned.extend(history)
+    Ledger(spec, proposer, finished=rows)
+    assert [past.number for past in learned] == [row["number"] for row in rows]
+
+
 def test_a_run_that_is_put_back_after_the_space_is_used_up_is_run_all_the_same(make_spec, make_proposer, end_of):
     spec = make_spec(trials=10, space={"methods": ["rand"], "ratio": {"choices": [2, 4]}, "lr": 0.1})
     spec = spec.model_copy(update={"space": spec.space.model_copy(update={"budgets": "global"})})
