@@ -54,7 +54,7 @@ class Kind:
         capacity: How many results it sees.
         joint: Whether it needs the parameters of all methods at once.
         recombine: Whether every other proposal is a child of two of the best in place of the sampler's own, and in a
-            long search three of four, since the sampler's own cost ten times as much.
+            long search four of five, since the sampler's own cost ten times as much.
     """
 
     make: Callable[[int, int], BaseSampler]
@@ -132,7 +132,7 @@ class StudyModel:
             modelled
             and self._kind.recombine
             and given.keys() <= {METHOD}
-            and number % (2 if self._learned < LONG else 4)
+            and number % (2 if self._learned < LONG else 5)
         ):
             return self._recombine(number, given, np.random.default_rng(seed))
         # Optuna would count the results that are kept.

@@ -88,4 +88,4 @@ def test_proposals_of_tpe_are_near_good_ones_and_some_ask_nothing_of_optuna(monk
         accuracy = 0.5 - 0.1 * abs(math.log(suggestion.lr / 0.05))
         proposer.tell(number, status="finished", accuracy=accuracy, memory=1e5 / suggestion.ratio)
     assert max(np.median(part) for part in off) < 0.5
-    assert set(asked) - set(range(15)) == {n for n in range(15, 450) if n % (2 if n < LONG else 4) == 0}
+    assert set(asked) - set(range(15)) == {n for n in range(15, 450) if n % (2 if n < LONG else 5) == 0}
