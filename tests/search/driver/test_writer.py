@@ -115,7 +115,9 @@ def test_a_disk_that_stays_full_is_told_at_the_end_and_the_thread_ends(writer, s
     assert not any(thread.name.startswith("rps-search-writer") for thread in threading.enumerate())
 
 
-def test_an_interrupt_while_waiting_at_the_end_loses_nothing_and_the_thread_ends(writer, store, monkeypatch):
+def test_an_interrupt_while_waiting_at_the_end_loses_nothing_and_the_thread_ends(
+    writer, store, monkeypatch, interruptible
+):
     append, go = store.append, threading.Event()
 
     def slow(table, rows):
@@ -172,6 +174,14 @@ def test_what_a_trial_builds_on_is_in_the_tables_before_it_whenever_it_comes(wri
     assert len(written["trials"]) > 3
     writer.rows = {table: [] for table in writer.rows}
     writer.close()
+
+
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
