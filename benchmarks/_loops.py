@@ -90,8 +90,9 @@ class UsualScript:
         self.val = DataLoader(PilImages(data.val, data, augment=False), **options)
         self.test = DataLoader(PilImages(data.test, data, augment=False), **options)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-        steps = None if epochs is None else epochs * len(self.train)
-        self.schedule = None if steps is None else torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
+        self.schedule: torch.optim.lr_scheduler.LRScheduler | None = None
+        if epochs is not None:
+            self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, epochs * len(self.train))
 
     def __call__(self) -> int:
         """Train an epoch, classify the validation images, and return the number of training images."""

@@ -4,7 +4,6 @@ hundred, if it is well chosen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,21 +63,19 @@ class History:
 
     def best(self, places: int) -> list[Observation]:
         """Return the best results: the feasible ones by front, then the others by how little they violate."""
-        return [self.kept[index] for index in best_of(self.kept, places)]
+        return [self.kept[index] for index in self._best(places)]
+
+    def _best(self, places: int) -> list[int]:
+        losses = np.array([seen.losses for seen in self.kept])
+        violations = np.array([seen.violation for seen in self.kept])
+        feasible = np.flatnonzero(violations <= 0)
+        first = feasible[top(losses[feasible], places)]
+        infeasible = np.flatnonzero(violations > 0)
+        nearest = infeasible[np.argsort(violations[infeasible], kind="stable")]
+        return [*first.tolist(), *nearest[: places - len(first)].tolist()]
 
     def _choose(self) -> list[int]:
         capacity, count = self._capacity, len(self.kept)
-        chosen = {*range(count - capacity.recent, count), *best_of(self.kept, capacity.best)}
+        chosen = {*range(count - capacity.recent, count), *self._best(capacity.best)}
         others = [index for index in np.argsort(self._tickets).tolist() if index not in chosen]
         return sorted(chosen | set(others[: capacity.kept - len(chosen)]))
-
-
-def best_of(observations: Sequence[Observation], places: int) -> list[int]:
-    """Return the indices of the best: the feasible ones by front, then the others by how little they violate."""
-    losses = np.array([seen.losses for seen in observations])
-    violations = np.array([seen.violation for seen in observations])
-    feasible = np.flatnonzero(violations <= 0)
-    first = feasible[top(losses[feasible], places)]
-    infeasible = np.flatnonzero(violations > 0)
-    nearest = infeasible[np.argsort(violations[infeasible], kind="stable")]
-    return [*first.tolist(), *nearest[: places - len(first)].tolist()]

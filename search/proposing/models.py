@@ -130,6 +130,7 @@ class StudyModel:
         modelled = self._learned >= self._startup_trials
         if (
             modelled
+            and self._known
             and self._kind.recombine
             and given.keys() <= {METHOD}
             and number % (2 if self._learned < LONG else 5)

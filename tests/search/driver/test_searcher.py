@@ -32,36 +32,33 @@ def test_as_many_run_as_may_and_the_next_is_proposed_once_they_train(searcher):
     assert proposed(searcher) == 3
 
 
+def proposed_by_step(searcher, places, *, steps):
+    """Fill all places, and return how many proposals there are after each step of looking ahead."""
+    names = [f"trial-{number}" for number in range(places)]
+    assert all(searcher.suggest(name) for name in names)
+    counts = []
+    for _ in range(steps):
+        searcher.look_ahead(trial(name, "RUNNING") for name in names)
+        counts.append(proposed(searcher))
+    return counts
+
+
 def test_where_many_places_turn_over_several_proposals_are_ready_one_a_step(make_spec, make_proposer):
     spec = make_spec(trials=30)
     searcher = LedgerSearcher(Ledger(spec, make_proposer(spec)), 16)
-    names = [f"trial-{number}" for number in range(16)]
-    assert all(searcher.suggest(name) for name in names)
-    counts = []
-    for _ in range(6):
-        searcher.look_ahead(trial(name, "RUNNING") for name in names)
-        counts.append(proposed(searcher))
-    assert counts == [17, 18, 19, 20, 20, 20]
+    assert proposed_by_step(searcher, 16, steps=6) == [17, 18, 19, 20, 20, 20]
 
 
 def test_however_many_places_there_are_few_are_proposed_ahead(make_spec, make_proposer):
     spec = make_spec(trials=100)
     searcher = LedgerSearcher(Ledger(spec, make_proposer(spec)), 64)
-    names = [f"trial-{number}" for number in range(64)]
-    assert all(searcher.suggest(name) for name in names)
-    for _ in range(12):
-        searcher.look_ahead(trial(name, "RUNNING") for name in names)
-    assert proposed(searcher) == 64 + 8
+    assert proposed_by_step(searcher, 64, steps=12)[-1] == 64 + 8
 
 
 def test_no_more_is_proposed_ahead_than_the_budget_of_trials_allows(make_spec, make_proposer):
     spec = make_spec(trials=18)
     searcher = LedgerSearcher(Ledger(spec, make_proposer(spec)), 16)
-    names = [f"trial-{number}" for number in range(16)]
-    assert all(searcher.suggest(name) for name in names)
-    for _ in range(6):
-        searcher.look_ahead(trial(name, "RUNNING") for name in names)
-    assert proposed(searcher) == 18
+    assert proposed_by_step(searcher, 16, steps=6)[-1] == 18
 
 
 def test_a_search_whose_trials_all_run_waits_and_then_ends(searcher):

@@ -192,6 +192,12 @@ def test_a_choice_may_be_nothing(sampler):
     assert kinds == {None, "a", "b"}
 
 
+@pytest.mark.parametrize("methods", [["rps"], ["rps", "snip"]])
+def test_proposals_are_made_where_nothing_is_known_and_none_is_to_be_random(methods):
+    proposer = Proposer(space(methods=methods), startup_trials=0, enqueue_known=False)
+    assert len({proposer.ask()[1].key for _ in range(20)}) == 20
+
+
 def test_a_sampler_models_whatever_startup_trials_asks_for(monkeypatch):
     asked = []
     drawn = optuna.samplers.TPESampler.sample_relative

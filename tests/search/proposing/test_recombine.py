@@ -14,6 +14,7 @@ from search.spec import SpaceSpec
 
 SHAPES = {"stem": (16, 3, 3, 3), "body": (32, 16, 3, 3), "fc": (10, 32)}
 SCALES = {
+    "method": CategoricalDistribution(["rps", "snip"]),
     "lr": FloatDistribution(1e-3, 10.0, log=True),
     "share": FloatDistribution(-3, 3),
     "depth": IntDistribution(1, 100),
@@ -69,7 +70,6 @@ def test_the_first_parent_decides_which_parameters_there_are():
 
 
 def test_both_parents_are_of_one_method():
-    SCALES["method"] = CategoricalDistribution(["rps", "snip"])
     found = children([parent(method="rps", lr=1.0), parent(method="snip", lr=2.0), parent(method="snip", lr=2.0)])
     assert {tuple(child.values()) for child in found if len(child) == 2} == {("rps", 1.0), ("snip", 2.0)}
 
