@@ -17,7 +17,7 @@ import argparse
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,10 +30,10 @@ from search.data import ImageData
 from search.driver.facts import find_facts
 from search.driver.ledger import configure
 from search.errors import UserError
-from search.proposing import ExhaustedError, Proposer
+from search.proposing import ExhaustedError, Proposer, constraint_values
 from search.proposing.past import Status
 from search.space import Space, Suggestion
-from search.spec import Spec, load_spec
+from search.spec import ObjectiveSpec, Spec, load_spec
 from search.stopping import MOASHA
 from search.training.trainer import DivergedError
 from search.trial import Trial
@@ -115,7 +115,15 @@ class Proposing(Protocol):
     def ask(self) -> tuple[int, Suggestion]:
         """Return the number of a new proposal, and the proposal."""
 
-    def tell(self, number: int, *, status: Status, accuracy: float | None = None, memory: float | None = None) -> None:
+    def tell(
+        self,
+        number: int,
+        *,
+        status: Status,
+        accuracy: float | None = None,
+        memory: float | None = None,
+        constraints: Sequence[float] = (),
+    ) -> None:
         """Learn how a proposal ended."""
 
 
@@ -225,7 +233,11 @@ def search(
                 status = "pruned"
             if status != "running":
                 running.remove(entry)
-                proposer.tell(number, status=status, accuracy=trial.accuracy, memory=trial.memory)
+                trained = epochs[0] / max_epochs if moasha else None
+                values = constraint_values(
+                    ObjectiveSpec(), stored_bytes=trial.memory, accuracy=trial.accuracy, trained=trained
+                )
+                proposer.tell(number, status=status, accuracy=trial.accuracy, memory=trial.memory, constraints=values)
                 yield spent, status, -trial.accuracy, math.log(trial.memory)
 
 

@@ -287,9 +287,17 @@ def _past(params: Mapping[str, Scalar], row: Mapping[str, Any], spec: Spec, numb
     accuracy, memory, latency = row["accuracy_val"], row[spec.objectives.memory], row["latency_ms"]
     # The latency of a trial that was stopped early is not known, and so not whether it keeps to a limit.
     unknown = accuracy is None or not memory or (latency is None and spec.objectives.max_latency_ms is not None)
-    if row["status"] == "failed" or unknown:
+    if row["status"] == "failed" or unknown or (row["status"] == "pruned" and not row["epochs_run"]):
         return Past(params, "failed", number)
+    trained = None
+    if spec.search.early_stopping is not None:
+        # Of a ticket's rounds, too, only the first is judged: whatever ended well was trained to its end.
+        trained = 1.0 if row["status"] == "finished" else min(1.0, row["epochs_run"] / spec.train.epochs)
     constraints = constraint_values(
-        spec.objectives, stored_bytes=row["stored_bytes"], accuracy=accuracy, latency_ms=latency
+        spec.objectives,
+        stored_bytes=row["stored_bytes"],
+        accuracy=accuracy,
+        latency_ms=latency,
+        trained=trained,
     )
     return Past(params, row["status"], number, accuracy=accuracy, memory=memory, constraints=constraints)

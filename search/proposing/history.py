@@ -62,17 +62,19 @@ class History:
         return True
 
     def best(self, places: int) -> list[Observation]:
-        """Return the best results: the feasible ones by front, then the others by how little they violate."""
+        """Return the best results: by how little they violate constraints, and those that violate alike by front."""
         return [self.kept[index] for index in self._best(places)]
 
     def _best(self, places: int) -> list[int]:
         losses = np.array([seen.losses for seen in self.kept])
         violations = np.array([seen.violation for seen in self.kept])
-        feasible = np.flatnonzero(violations <= 0)
-        first = feasible[top(losses[feasible], places)]
-        infeasible = np.flatnonzero(violations > 0)
-        nearest = infeasible[np.argsort(violations[infeasible], kind="stable")]
-        return [*first.tolist(), *nearest[: places - len(first)].tolist()]
+        best: list[int] = []
+        for violation in np.unique(violations):
+            if len(best) == places:
+                break
+            alike = np.flatnonzero(violations == violation)
+            best += alike[top(losses[alike], places - len(best))].tolist()
+        return best
 
     def _choose(self) -> list[int]:
         capacity, count = self._capacity, len(self.kept)

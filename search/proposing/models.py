@@ -100,9 +100,9 @@ KINDS: Mapping[str, Kind] = {
 class StudyModel:
     """Proposes by one of Optuna's samplers, over a study that is built anew from a bounded history now and then.
 
-    Each proposal gets a sampler seeded by its number, so that what is proposed depends on the results told before: with
-    TPE and one trial at a time, a search that was interrupted proposes what an uninterrupted one does. With more, a
-    trial that was in flight at the interruption may weigh differently; a genetic sampler's generations may differ.
+    Each proposal gets a sampler seeded by its number, so that what is proposed depends on the results told before and
+    on what is in flight: a search that was interrupted proposes what an uninterrupted one does. Only a genetic sampler
+    may not: its generations depend on when a trial was asked for.
     """
 
     def __init__(self, space: Space, kind: Kind, *, seed: int, startup_trials: int) -> None:
@@ -136,6 +136,8 @@ class StudyModel:
             and number % (2 if self._learned < LONG else 5)
         ):
             return self._recombine(number, given, np.random.default_rng(seed))
+        if not self._genetic:
+            self._move_running(self._study)
         # Optuna would count the results that are kept.
         self._sampler.inner = self._kind.make(seed, 0 if modelled else self._startup_trials)
         self._sampler.given = given
@@ -202,6 +204,15 @@ class StudyModel:
         }
         self._asked = 0
         return study
+
+    def _move_running(self, study: optuna.Study) -> None:
+        """Put what is in flight behind what ended.
+
+        TPE weighs trials by their order, and a restored search knows the order in which trials ended only.
+        """
+        for number, trial in self._running.items():
+            study.tell(self._place[number], state=TrialState.FAIL)
+            self._place[number] = self._add(study, Known.make(trial.params, trial.distributions))
 
     @property
     def _genetic(self) -> NSGAIISampler | NSGAIIISampler | None:

@@ -5,9 +5,10 @@ front, by an epsilon-net. Nothing waits: the verdict falls with what is known at
 of ASHA: a trial that was stopped stays stopped.
 
 Who goes on differs from the paper, where it is the first one in ``reduction_factor``. What a search is asked for is a
-front, so a trial that none dominates always goes on: the paper's rule loses members of the front while few have reached
-a rung. Of the dominated ones as many go on as are among the first one in ``reduction_factor`` *and* among the first
-square root of all: a front does not grow with the number of trials, and beyond it epochs are better spent on others.
+front, so a trial that none equals or dominates always goes on: the paper's rule loses members of the front while few
+have reached a rung. Of the others as many go on as are among the first one in ``reduction_factor`` *and* among the
+first square root of all: a front does not grow with the number of trials, and beyond it epochs are better spent on
+others.
 Both together reach the hypervolume of a search without stopping earlier: benchmarks/early_stopping.py.
 """
 
@@ -19,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from search.stopping.ranking import is_dominated, top
+from search.stopping.ranking import adds_nothing, top
 
 Verdict = Literal["continue", "stop"]
 
@@ -88,8 +89,9 @@ class MOASHA:
         rung = self._rungs[level]
         if len(rung) < self._factor:
             return "continue"
-        losses = np.array(list(islice(reversed(rung.values()), WINDOW)))
-        if not is_dominated(losses[0], losses):
+        # Oldest first: of equals the ones that came before have the places.
+        losses = np.array(list(islice(reversed(rung.values()), WINDOW)))[::-1]
+        if not adds_nothing(losses[-1], losses[:-1]):
             return "continue"
         places = min(math.ceil(len(losses) / self._factor), math.ceil(math.sqrt(len(losses))))
-        return "continue" if 0 in top(losses, places) else "stop"
+        return "continue" if len(losses) - 1 in top(losses, places) else "stop"

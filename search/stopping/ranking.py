@@ -6,9 +6,9 @@ import moocore
 import numpy as np
 
 
-def is_dominated(point: np.ndarray, losses: np.ndarray) -> bool:
-    """Return whether one of ``losses``, shape ``(points, objectives)``, is as good in all and better in one."""
-    return bool(((losses <= point).all(axis=1) & (losses < point).any(axis=1)).any())
+def adds_nothing(point: np.ndarray, others: np.ndarray) -> bool:
+    """Return whether one of ``others``, shape ``(points, objectives)``, is as good in all objectives."""
+    return bool((others <= point).all(axis=1).any())
 
 
 def top(losses: np.ndarray, places: int) -> np.ndarray:

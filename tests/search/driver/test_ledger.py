@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -157,6 +158,17 @@ def test_constraints_reach_the_sampler_and_a_latency_that_is_not_known_counts_fo
     assert not meets_constraints(row, spec)
     assert meets_constraints(row | {"accuracy_val": 0.9, "latency_ms": 0.4}, spec)
     assert outcome({}, [row | {"status": "pruned", "latency_ms": None}], spec).status == "failed"
+
+
+def test_what_was_stopped_early_ranks_for_the_sampler_after_what_was_not(make_spec, make_proposer, end_of):
+    spec = make_spec(search={"early_stopping": {}})
+    row = end_of(Ledger(spec, make_proposer(spec)).next())
+    stopped = row | {"status": "pruned", "epochs_run": 1}
+    assert outcome({}, [row | {"epochs_run": 1}], spec).constraints == [0.0]
+    assert outcome({}, [stopped], spec).constraints == pytest.approx([math.log(spec.train.epochs)])
+    assert len(outcome({}, [row, stopped], spec).constraints) == 1
+    assert outcome({}, [stopped], make_spec()).constraints == []
+    assert outcome({}, [stopped | {"epochs_run": None}], spec).status == "failed"
 
 
 def test_a_run_that_is_put_back_is_the_next_one(make_spec, make_proposer, end_of):

@@ -24,6 +24,16 @@ def test_what_misses_a_limit_is_above_zero():
     assert not is_feasible(values)
 
 
+def test_what_was_stopped_early_misses_a_limit_and_what_was_not_meets_it():
+    early, late, end = (
+        constraint_values(ObjectiveSpec(), stored_bytes=1, accuracy=1, trained=t) for t in (0.1, 0.5, 1)
+    )
+    assert early > late > (0,) == end
+    assert constraint_values(LIMITS, stored_bytes=1, accuracy=1, latency_ms=1, trained=0.5)[3] == pytest.approx(
+        math.log(2)
+    )
+
+
 def test_a_limited_latency_must_be_measured():
     with pytest.raises(ValueError, match="max_latency_ms needs latency_ms"):
         constraint_values(LIMITS, stored_bytes=1, accuracy=1)

@@ -49,6 +49,12 @@ def test_feasible_results_come_before_better_ones_that_are_not():
     assert [observation.params["x"] for observation in history.best(2)] == [0.1, 0.8]
 
 
+def test_results_that_violate_alike_are_ordered_by_front():
+    alike = [seen(0.3, 3, violation=1.0), seen(0.5, 1, violation=1.0), seen(0.9, 1, violation=2.0)]
+    history = filled([*alike, seen(0.1, 9, violation=-1.0)], Capacity(1, 1, 1, 5))
+    assert [observation.params["x"] for observation in history.best(2)] == [0.1, 0.5]
+
+
 def test_best_works_where_nothing_is_feasible():
     history = filled([seen(0.9, 1, violation=0.2), seen(0.8, 1, violation=0.1)], Capacity(1, 1, 1, 5))
     assert [observation.params["x"] for observation in history.best(1)] == [0.8]

@@ -2,6 +2,7 @@ import math
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 
@@ -70,6 +71,29 @@ def test_a_restored_search_proposes_what_an_uninterrupted_one_does(sampler):
     resumed = Proposer(space(), sampler=sampler, seed=3)
     resumed.restore(past(number, suggestion) for number, suggestion in enumerate(proposed))
     assert run(resumed, 5, in_flight=1) == run(whole, 5, in_flight=1)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_restored_search_proposes_alike_with_several_in_flight_that_end_in_any_order(seed):
+    """At each point: restored there, it proposes next what the uninterrupted one did."""
+    rng = np.random.default_rng(seed)
+    whole = Proposer(space(), seed=seed, startup_trials=5)
+    running, ended, slow = {}, [], range(20, 24)
+    for step in range(330):
+        restores = step % 7 == 2
+        if restores:
+            resumed = Proposer(space(), seed=seed, startup_trials=5)
+            resumed.restore([*ended, *(past(number, running[number], "running") for number in sorted(running))])
+        number, suggestion = whole.ask()
+        if restores:
+            assert resumed.ask() == (number, suggestion)
+        running[number] = suggestion
+        quick = [n for n in running if n not in slow or step > 300]
+        while len(quick) > 4 or (quick and rng.random() < 0.4):
+            done = quick.pop(rng.integers(len(quick)))
+            suggestion = running.pop(done)
+            whole.tell(done, status="finished", **outcome(suggestion))
+            ended.append(past(done, suggestion))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])

@@ -32,6 +32,15 @@ def test_small_models_are_not_judged_by_the_accuracy_of_large_ones():
     assert asha.report("small", 1, 0.3, 10) == "continue"
 
 
+def test_of_trials_that_equal_each_other_the_first_go_on():
+    """As the smallest models do, at the accuracy of chance: nothing dominates them, and they are worth little."""
+    asha = rungs()
+    for index in range(30):
+        asha.report(f"large{index}", 1, 0.5 + index / 100, 1000 + index)
+    verdicts = [asha.report(f"smallest{i}", 1, 0.1, 10) for i in range(5)]
+    assert verdicts == ["continue"] + 4 * ["stop"]
+
+
 def test_the_first_trials_of_a_rung_all_go_on():
     asha = rungs()
     assert [asha.report(str(i), 1, 0.5 - i / 10, 100 + i) for i in range(2)] == ["continue", "continue"]

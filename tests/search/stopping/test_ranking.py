@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 
-from search.stopping.ranking import epsilon_net, is_dominated, top
+from search.stopping.ranking import adds_nothing, epsilon_net, top
 
 
-def test_equal_points_do_not_dominate_each_other():
-    losses = np.array([[0.0, 2.0], [0.0, 2.0], [0.0, 3.0], [1.0, 1.0]])
-    assert [is_dominated(point, losses) for point in losses] == [False, False, True, False]
+def test_a_point_adds_nothing_to_what_equals_or_dominates_it():
+    others = np.array([[0.0, 2.0], [0.0, 3.0], [1.0, 1.0]])
+    points = [[0.0, 2.0], [0.0, 2.5], [2.0, 1.0], [0.5, 1.5], [-1.0, 9.0]]
+    assert [adds_nothing(np.array(point), others) for point in points] == [True, True, True, False, False]
+    assert not adds_nothing(np.array([0.0, 0.0]), np.empty((0, 2)))
 
 
 def test_the_front_comes_before_what_it_dominates():
