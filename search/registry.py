@@ -54,6 +54,8 @@ def check_name(what: str, name: str, table: Mapping[str, str]) -> str:
     module, colon, function = name.partition(":")
     if colon and function.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return name
+    if not table:
+        raise ValueError(f"{what} must be given as package.module:function, but got {name!r}")
     raise ValueError(unknown_name(what, name, table) + ", or your own as package.module:function")
 
 
@@ -71,7 +73,8 @@ def resolve(what: str, name: str, table: Mapping[str, str]) -> Callable[..., Any
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UserError(f"{what} {name!r}: cannot import {module_name} ({error})") from error
+        hint = "; install it, or put its folder on PYTHONPATH" if name not in table else ""
+        raise UserError(f"{what} {name!r}: cannot import {module_name} ({error}){hint}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise UserError(f"{what} {name!r}: {module_name} has no function {function_name!r}")

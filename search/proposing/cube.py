@@ -6,46 +6,16 @@ parameters, which makes them work in conditional spaces; Optuna's quasi-random a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Literal
 
 import numpy as np
 from scipy.stats.qmc import Sobol
 
 from search.proposing.past import Observation
-from search.space import METHOD, Replay, Space, Suggestion
+from search.space import METHOD, CubeTrial, Replay, Space, Suggestion
 from search.spec.fields import Scalar
-
-
-class CubeTrial:
-    """Draws parameters from the coordinates of a point in the unit cube, except for those that are given.
-
-    What was given and lies outside is brought within the limits, or drawn where it is none of the choices.
-    """
-
-    def __init__(self, coordinates: Iterator[float], given: Mapping[str, Scalar]) -> None:
-        self._coordinates = coordinates
-        self._given = given
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Return a number that lies in its interval as the coordinate does in [0, 1)."""
-        if name in self._given:
-            return min(max(float(self._given[name]), low), high)
-        at = next(self._coordinates)
-        value = low * (high / low) ** at if log else low + (high - low) * at
-        return min(max(value, low), high)
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """Return a whole number that lies in its interval as the coordinate does in [0, 1)."""
-        if name in self._given:
-            return min(max(int(self._given[name]), low), high)
-        return min(high, int(self.suggest_float(name, low, high + 1, log=log)))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Return the choice that the coordinate falls on."""
-        if name in self._given and self._given[name] in choices:
-            return self._given[name]
-        return choices[int(next(self._coordinates) * len(choices))]
 
 
 class CubeModel:
@@ -75,7 +45,9 @@ class CubeModel:
             self._sobol.reset()
         if number > self._sobol.num_generated:
             self._sobol.fast_forward(number - self._sobol.num_generated)
-        return iter(self._sobol.random(1)[0].tolist())
+        # What a user's function draws for some values only may not be counted among the coordinates.
+        rng = np.random.default_rng([self._seed, number])
+        return chain(self._sobol.random(1)[0].tolist(), iter(rng.random, None))
 
     def tell(self, number: int, observation: Observation | None) -> None:
         """Learn nothing."""

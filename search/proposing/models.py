@@ -15,12 +15,11 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 from optuna.trial import FrozenTrial, TrialState
 
 from search.proposing.blocks import BlockSampler, JointSampler, describe, draw
-from search.proposing.cube import CubeTrial
 from search.proposing.history import Capacity, History
 from search.proposing.known import Known
 from search.proposing.past import Observation
 from search.proposing.recombine import recombine
-from search.space import METHOD, Space, Suggestion
+from search.space import METHOD, CubeTrial, Space, Suggestion
 from search.space.suggestion import digest
 from search.spec.fields import Scalar
 
@@ -101,8 +100,8 @@ class StudyModel:
     """Proposes by one of Optuna's samplers, over a study that is built anew from a bounded history now and then.
 
     Each proposal gets a sampler seeded by its number, so that what is proposed depends on the results told before and
-    on what is in flight: a search that was interrupted proposes what an uninterrupted one does. Only a genetic sampler
-    may not: its generations depend on when a trial was asked for.
+    on what is in flight: with TPE, a search that was interrupted proposes what an uninterrupted one does. With a
+    genetic sampler it may not, since generations depend on when a trial was asked for, nor with a Gaussian process.
     """
 
     def __init__(self, space: Space, kind: Kind, *, seed: int, startup_trials: int) -> None:

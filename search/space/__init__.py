@@ -2,6 +2,6 @@
 
 from search.space.locate import locate
 from search.space.space import METHOD, Extension, Space, block_of
-from search.space.suggestion import Replay, Suggestion, TrialLike
+from search.space.suggestion import CubeTrial, Replay, Suggestion, TrialLike
 
-__all__ = ["METHOD", "Extension", "Replay", "Space", "Suggestion", "TrialLike", "block_of", "locate"]
+__all__ = ["METHOD", "CubeTrial", "Extension", "Replay", "Space", "Suggestion", "TrialLike", "block_of", "locate"]

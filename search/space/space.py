@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from rps_core.budgets import Group, kept_for_ratio, resolve_budgets
 from search.errors import UserError
+from search.registry import resolve
 from search.space.shares import erk_log2_densities, floors, sizes_of, split
-from search.space.suggestion import Replay, Suggestion, TrialLike
+from search.space.suggestion import CubeTrial, Replay, Suggestion, TrialLike
 from search.spec import Choices, Range, SpaceSpec
 from search.spec.fields import Scalar, bounds
 
@@ -21,6 +24,9 @@ METHOD = "method"
 SHARES = 2
 
 Extension = Callable[[TrialLike, Suggestion], Suggestion]
+Limits = tuple[object, ...]
+# Proposals of each method that an extension is tried on.
+DRAWS = 20
 
 
 class Space:
@@ -44,14 +50,17 @@ class Space:
             spec: What the user wrote.
             layer_shapes: Shape of each compressed weight by layer, in the order of the model.
             groups: Patterns of layers that share a budget, for ``budgets: groups``.
-            extension: Draws further parameters and returns the suggestion changed by them.
+            extension: Draws further parameters and returns the suggestion changed by them, in place of the spec's.
 
         Raises:
-            UserError: If a pattern matches no layer, or the highest ratio leaves a group without a scalar.
+            UserError: If a pattern matches no layer, the highest ratio leaves a group without a scalar, or the
+                extension is no such function.
         """
         self._spec = spec
         self._shapes = dict(layer_shapes)
-        self._extension = extension
+        self._extension = extension or (resolve("space.extension", spec.extension, {}) if spec.extension else None)
+        # Of the extension's parameters, as they were first drawn.
+        self._limits: dict[str, Limits] = {}
         sizes = sizes_of(layer_shapes)
         self._size = sum(sizes.values())
         self._groups: dict[str, tuple[Group, ...]] = {}
@@ -72,6 +81,8 @@ class Space:
             if len(found) > 1:
                 self._groups[method] = found
                 self._check_ratio(method)
+        if self._extension:
+            self._try_extension()
 
     def _check_ratio(self, method: str) -> None:
         _, highest = bounds(self._spec.searched(method, "ratio"))
@@ -82,6 +93,22 @@ class Space:
                 f"ratio {highest:g} keeps {kept_for_ratio(self._size, highest)} of {self._size}; "
                 f"write a ratio up to {self._size / least:.4g} or fewer groups"
             )
+
+    def _try_extension(self) -> None:
+        """Run the extension on random proposals of each method, to find before any training what is wrong with it."""
+        rng = np.random.default_rng(0)
+        for method in [*self.methods] * DRAWS:
+            try:
+                found = self.suggest(CubeTrial(iter(rng.random, None), {METHOD: method}))
+            except UserError:
+                raise
+            except Exception as error:  # Whatever a user's function raises.
+                raise UserError(f"space.extension: {type(error).__name__}: {error}") from error
+            if not isinstance(found, Suggestion):
+                raise UserError(
+                    f"space.extension must return the suggestion, changed by what it drew "
+                    f"(dataclasses.replace(suggestion, args=...)), but returned {found!r}"
+                )
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -113,7 +140,10 @@ class Space:
             budgets=self._budgets(recorded, method, ratio),
             params=recorded.drawn,
         )
-        return self._extension(recorded, suggestion) if self._extension else suggestion
+        if not self._extension:
+            return suggestion
+        recorded.limits = self._limits
+        return self._extension(recorded, suggestion)
 
     def _budgets(self, trial: TrialLike, method: str, ratio: float) -> dict[str, int] | None:
         groups = self.groups(method)
@@ -161,21 +191,41 @@ def block_of(name: str) -> int:
 
 
 class _Recorder:
-    """Passes draws on and keeps them."""
+    """Passes draws on and keeps them.
+
+    Attributes:
+        drawn: The parameters.
+        limits: What parameters are drawn from, where that is to be checked: samplers that model several parameters
+            together need limits that do not depend on other parameters.
+    """
 
     def __init__(self, trial: TrialLike) -> None:
         self._trial = trial
         self.drawn: dict[str, Scalar] = {}
+        self.limits: dict[str, Limits] | None = None
+
+    def _check(self, name: str, kind: object, *limits: object) -> None:
+        found = (kind, *limits)
+        known = found if self.limits is None else self.limits.setdefault(name, found)
+        if known != found:
+            raise UserError(
+                f"space.extension: what {name!r} is drawn from must not depend on other values, but was "
+                f"{list(known[1:])} and {list(limits)}; draw from fixed limits, such as a share from 0 to 1, and "
+                "compute the value from it"
+            )
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self._check(name, (float, log), low, high)
         self.drawn[name] = value = float(self._trial.suggest_float(name, low, high, log=log))
         return value
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        self._check(name, (int, log), low, high)
         self.drawn[name] = value = int(self._trial.suggest_int(name, low, high, log=log))
         return value
 
     def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
+        self._check(name, (), *choices)
         self.drawn[name] = value = self._trial.suggest_categorical(name, choices)
         return value
 

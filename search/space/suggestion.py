@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -89,3 +89,34 @@ class Replay:
         value = self.given.get(name, choices[-1])
         self.drawn[name] = value
         return value
+
+
+class CubeTrial:
+    """Draws parameters from the coordinates of a point in the unit cube, except for those that are given.
+
+    What was given and lies outside is brought within the limits, or drawn where it is none of the choices.
+    """
+
+    def __init__(self, coordinates: Iterator[float], given: Mapping[str, Scalar]) -> None:
+        self._coordinates = coordinates
+        self._given = given
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Return a number that lies in its interval as the coordinate does in [0, 1)."""
+        if name in self._given:
+            return min(max(float(self._given[name]), low), high)
+        at = next(self._coordinates)
+        value = low * (high / low) ** at if log else low + (high - low) * at
+        return min(max(value, low), high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Return a whole number that lies in its interval as the coordinate does in [0, 1)."""
+        if name in self._given:
+            return min(max(int(self._given[name]), low), high)
+        return min(high, int(self.suggest_float(name, low, high + 1, log=log)))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return the choice that the coordinate falls on."""
+        if name in self._given and self._given[name] in choices:
+            return self._given[name]
+        return choices[int(next(self._coordinates) * len(choices))]

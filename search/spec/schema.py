@@ -107,6 +107,9 @@ class SpaceSpec(SpecModel):
     budgets: BudgetScope = "groups"
     """How the memory is split: global leaves it to the method (one shared array, one global mask); groups and layers
     search the share of each group or layer, the total being what ratio says."""
+    extension: str | None = None
+    """Your own package.module:function from a search.space.TrialLike, which draws values as Optuna's trials do, and the
+    search.space.Suggestion so far to the suggestion changed by what it drew: for what depends on other values."""
     groups: list[str] | None = None
     """Patterns (fnmatch) of layers that share a budget, for budgets: groups; null groups the model by stage."""
 
@@ -127,6 +130,11 @@ class SpaceSpec(SpecModel):
         for name in methods:
             check_name("method", name, METHODS)
         return methods
+
+    @field_validator("extension")
+    @classmethod
+    def _function(cls, extension: str | None) -> str | None:
+        return extension if extension is None else check_name("function", extension, {})
 
     @model_validator(mode="after")
     def _ranges(self) -> SpaceSpec:

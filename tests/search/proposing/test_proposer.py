@@ -216,6 +216,20 @@ def test_a_choice_may_be_nothing(sampler):
     assert kinds == {None, "a", "b"}
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_users_function_may_draw_what_only_some_values_need(sampler):
+    def extend(trial, suggestion):
+        args = {"a": trial.suggest_float("a", 0.0, 1.0)}
+        if args["a"] > 0.6 and trial.suggest_categorical("more", [False, True]):
+            args["b"] = trial.suggest_int("b", 1, 5)
+        return replace(suggestion, args=args)
+
+    found = Space(SpaceSpec(methods=["rps", "snip"], lr=0.1), SHAPES, extension=extend)
+    args = [s.args for s in run(Proposer(found, sampler=sampler, startup_trials=3), 8 if sampler == "gp" else 60)]
+    assert {len(drawn) for drawn in args} == {1, 2}
+    assert all(drawn["a"] > 0.6 for drawn in args if "b" in drawn)
+
+
 @pytest.mark.parametrize("methods", [["rps"], ["rps", "snip"]])
 def test_proposals_are_made_where_nothing_is_known_and_none_is_to_be_random(methods):
     proposer = Proposer(space(methods=methods), startup_trials=0, enqueue_known=False)

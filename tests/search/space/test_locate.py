@@ -3,8 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.proposing.cube import CubeTrial
-from search.space import Space, locate
+from search.space import CubeTrial, Space, locate
 from search.spec import SpaceSpec
 
 SHAPES = {"stem": (16, 3, 3, 3), "body": (64, 64, 3, 3), "fc": (10, 64)}

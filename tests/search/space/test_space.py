@@ -1,4 +1,6 @@
 import math
+import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -6,8 +8,7 @@ import pytest
 
 from rps_core.budgets import kept_for_ratio, resolve_budgets
 from search.errors import UserError
-from search.proposing.cube import CubeTrial
-from search.space import Replay, Space
+from search.space import CubeTrial, Replay, Space
 from search.spec import SpaceSpec
 
 SHAPES = {"stem": (16, 3, 3, 3), "body.0": (16, 16, 3, 3), "body.1": (32, 16, 3, 3), "fc": (10, 32)}
@@ -110,6 +111,42 @@ def test_a_user_function_draws_more():
     suggestion = space(methods=["rps"], extension=extend).replay({"alpha": 0.25})
     assert suggestion.args == {"alpha": 0.25}
     assert suggestion.params["alpha"] == 0.25
+
+
+def test_a_user_function_is_named_in_the_spec(monkeypatch):
+    module = types.ModuleType("brought")
+    module.extend = lambda trial, suggestion: replace(suggestion, lr=trial.suggest_float("lr10", 0.0, 1.0) * 10)
+    monkeypatch.setitem(sys.modules, "brought", module)
+    found = Space(SpaceSpec(methods=["rps"], extension="brought:extend"), SHAPES)
+    assert found.replay({"lr10": 0.25}).lr == 2.5
+    with pytest.raises(UserError, match=r"space.extension 'brought:extent': brought has no function 'extent'"):
+        Space(SpaceSpec(methods=["rps"], extension="brought:extent"), SHAPES)
+    with pytest.raises(ValueError, match=r"function must be given as package.module:function, but got 'extend'"):
+        SpaceSpec(extension="extend")
+
+
+@pytest.mark.parametrize(
+    ("extend", "message"),
+    [
+        (lambda trial, suggestion: None, r"space.extension must return the suggestion, .* but returned None"),
+        (lambda trial, suggestion: 1 / 0, r"space.extension: ZeroDivisionError: division by zero"),
+        (
+            lambda trial, suggestion: trial.suggest_float("x", 0.0, suggestion.ratio),
+            r"what 'x' is drawn from must not depend on other values, but was \[0.0, .+\] and \[0.0, .+\]; draw",
+        ),
+        (
+            lambda trial, suggestion: trial.suggest_categorical("c", ["a", "b"][: 1 + (suggestion.lr > 0.2)]),
+            r"what 'c' is drawn from .* was \['a'(, 'b')?\] and \['a'(, 'b')?\]; draw",
+        ),
+    ],
+)
+def test_a_user_function_that_cannot_be_searched_is_refused_at_once(extend, message):
+    def kept(trial, suggestion):
+        found = extend(trial, suggestion)
+        return None if found is None else suggestion
+
+    with pytest.raises(UserError, match=message):
+        space(methods=["rps"], extension=kept)
 
 
 def test_a_pattern_without_layers_is_refused():
