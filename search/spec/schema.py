@@ -175,8 +175,8 @@ class EarlyStoppingSpec(SpecModel):
     grace_epochs: PositiveInt = 1
     """Epochs that every trial may train."""
     reduction_factor: float = Field(default=3.0, ge=1.1)
-    """Rungs lie at grace_epochs times its powers. There, trials that none dominates go on, and of the others at most
-    one in this many."""
+    """Rungs lie at grace_epochs times the powers of its square root. There, trials that none equals or dominates go
+    on, and of the others those among the first one in this many."""
 
 
 class SearchSpec(SpecModel):

@@ -4,12 +4,12 @@ A trial that reaches a rung is ranked among the trials that reached it before, b
 front, by an epsilon-net. Nothing waits: the verdict falls with what is known at that moment. This is the stopping form
 of ASHA: a trial that was stopped stays stopped.
 
-Who goes on differs from the paper, where it is the first one in ``reduction_factor``. What a search is asked for is a
-front, so a trial that none equals or dominates always goes on: the paper's rule loses members of the front while few
-have reached a rung. Of the others as many go on as are among the first one in ``reduction_factor`` *and* among the
-first square root of all: a front does not grow with the number of trials, and beyond it epochs are better spent on
-others.
-Both together reach the hypervolume of a search without stopping earlier: benchmarks/early_stopping.py.
+Two things differ from the paper, where the first one in ``reduction_factor`` goes on at its powers. What a search is
+asked for is a front, so a trial that none equals or dominates always goes on: the paper's rule loses members of the
+front while few have reached a rung. And rungs lie at the powers of its square root: accuracies after the first epochs
+are mostly noise, so that it is better to judge mildly soon and again a little later, while a trial that the front keeps
+alive costs most of its epochs after the last rung. Both together reach the hypervolume of a search without stopping
+earlier: benchmarks/early_stopping.py.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ WINDOW = 1000
 
 
 def rung_levels(grace_epochs: int, reduction_factor: float, max_epochs: int) -> tuple[int, ...]:
-    """Return the epochs at which trials are judged: ``grace_epochs * reduction_factor**k``, below ``max_epochs``."""
+    """Return the epochs at which trials are judged: ``grace_epochs * reduction_factor**(k/2)`` below ``max_epochs``."""
     levels: list[int] = []
     level = float(grace_epochs)
     while round(level) < max_epochs:
         if not levels or round(level) > levels[-1]:
             levels.append(round(level))
-        level *= reduction_factor
+        level *= math.sqrt(reduction_factor)
     return tuple(levels)
 
 
@@ -51,8 +51,8 @@ class MOASHA:
 
         Args:
             grace_epochs: Epochs that every trial may train, at least 1.
-            reduction_factor: Rungs lie at its powers, and of the dominated trials at most one in this many goes on;
-                above 1.
+            reduction_factor: Rungs lie at the powers of its square root, and of the trials that are not on the front
+                only those go on that are among the first one in this many; above 1.
             max_epochs: Epochs of a trial that is never stopped.
 
         Raises:
@@ -93,5 +93,5 @@ class MOASHA:
         losses = np.array(list(islice(reversed(rung.values()), WINDOW)))[::-1]
         if not adds_nothing(losses[-1], losses[:-1]):
             return "continue"
-        places = min(math.ceil(len(losses) / self._factor), math.ceil(math.sqrt(len(losses))))
+        places = math.ceil(len(losses) / self._factor)
         return "continue" if len(losses) - 1 in top(losses, places) else "stop"
