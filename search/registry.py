@@ -7,7 +7,10 @@ result folder never imports torch.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 from search.errors import UserError, unknown_name
@@ -71,11 +74,26 @@ def resolve(what: str, name: str, table: Mapping[str, str]) -> Callable[..., Any
         raise UserError(str(error)) from error
     module_name, _, function_name = target.partition(":")
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        hint = "; install it, or put its folder on PYTHONPATH" if name not in table else ""
+        module = _import(module_name)
+    except Exception as error:  # What a user's module does on import is not known.
+        hint = "" if name in table else "; it must lie in the current folder or on PYTHONPATH, or be installed"
         raise UserError(f"{what} {name!r}: cannot import {module_name} ({error}){hint}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise UserError(f"{what} {name!r}: {module_name} has no function {function_name!r}")
     return function
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module, from the current folder where it is nowhere else: Ray does so in its workers, too."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        if (here := os.getcwd()) in sys.path:
+            raise
+        sys.path.append(here)
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            sys.path.remove(here)
+            raise

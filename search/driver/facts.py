@@ -19,6 +19,7 @@ from search.driver.weights import read_weights
 from search.methods import check_arguments, check_feasible, layer_shapes
 from search.models import build_model, stage_patterns
 from search.models.weights import load_weights_
+from search.space import Space
 from search.spec import Spec
 from search.spec.fields import bounds
 
@@ -42,6 +43,9 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
         load_weights_(model, weights, where=str(spec.model.weights))
     shapes = layer_shapes(model)
     groups = spec.space.groups if spec.space.groups is not None else stage_patterns(list(shapes))
+    if spec.space.extension is not None:
+        for example in Space(spec.space, shapes, groups=groups).examples():
+            check_arguments(example.method, example.args)
     return data, Facts(shapes, groups, data.skipped, _meta(spec, model, data, shapes))
 
 

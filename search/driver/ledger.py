@@ -287,12 +287,15 @@ def _past(params: Mapping[str, Scalar], row: Mapping[str, Any], spec: Spec, numb
     accuracy, memory, latency = row["accuracy_val"], row[spec.objectives.memory], row["latency_ms"]
     # The latency of a trial that was stopped early is not known, and so not whether it keeps to a limit.
     unknown = accuracy is None or not memory or (latency is None and spec.objectives.max_latency_ms is not None)
-    if row["status"] == "failed" or unknown or (row["status"] == "pruned" and not row["epochs_run"]):
+    stopping, stopped = spec.search.early_stopping is not None, row["status"] == "pruned"
+    # One that an earlier search stopped could not be told from one that was trained to its end.
+    if row["status"] == "failed" or unknown or (stopped and not stopping):
         return Past(params, "failed", number)
     trained = None
-    if spec.search.early_stopping is not None:
-        # Of a ticket's rounds, too, only the first is judged: whatever ended well was trained to its end.
-        trained = 1.0 if row["status"] == "finished" else min(1.0, row["epochs_run"] / spec.train.epochs)
+    if stopping:
+        # A ticket has more epochs than one training has, and may be judged in any of its rounds after a restart.
+        epochs = spec.train.epochs
+        trained = min(row["epochs_run"], epochs - 1) / epochs if stopped else 1.0
     constraints = constraint_values(
         spec.objectives,
         stored_bytes=row["stored_bytes"],

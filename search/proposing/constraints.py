@@ -44,7 +44,8 @@ def constraint_values(
             raise ValueError("objectives.max_latency_ms needs latency_ms of each trial, but got None")
         values.append(math.log(latency_ms / objectives.max_latency_ms))
     if trained is not None:
-        values.append(-math.log(trained))
+        # Met with a margin: a Gaussian process takes what lies on the limit for feasible by half.
+        values.append(-math.log(trained) if trained < 1 else -1.0)
     return tuple(values)
 
 

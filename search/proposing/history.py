@@ -17,7 +17,7 @@ class Capacity:
     """How many results are kept when the memory is thinned, and how many may arrive until the next time.
 
     Attributes:
-        best: Kept for being good: by front, the last one spread.
+        best: Kept for being good: by how little constraints are violated, then by front, the last one spread.
         recent: Kept for being new.
         others: Kept at random from the rest, to show where results are bad.
         arrivals: Results that arrive between two thinnings.

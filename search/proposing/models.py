@@ -116,6 +116,8 @@ class StudyModel:
         self._learned = 0
         # What the history keeps, as the study holds it, by the identity of the observation, which is held beside it.
         self._known: dict[int, tuple[Observation, Known]] = {}
+        # Whether what is in flight stands behind all that ended.
+        self._in_order = True
         # Proposals in flight: as a study holds them, and their number in this one.
         self._running: dict[int, FrozenTrial] = {}
         self._place: dict[int, int] = {}
@@ -135,7 +137,7 @@ class StudyModel:
             and number % (2 if self._learned < LONG else 5)
         ):
             return self._recombine(number, given, np.random.default_rng(seed))
-        if not self._genetic:
+        if not self._in_order and not self._genetic:
             self._move_running(self._study)
         # Optuna would count the results that are kept.
         self._sampler.inner = self._kind.make(seed, 0 if modelled else self._startup_trials)
@@ -178,6 +180,7 @@ class StudyModel:
         )
         self._known[id(observation)] = observation, known
         self._learned += 1
+        self._in_order = False
         if self._history.add(observation):
             self._study = None
             self._known = {id(kept): self._known[id(kept)] for kept in self._history.kept}
@@ -202,6 +205,7 @@ class StudyModel:
             for number, trial in self._running.items()
         }
         self._asked = 0
+        self._in_order = True
         return study
 
     def _move_running(self, study: optuna.Study) -> None:
@@ -212,6 +216,7 @@ class StudyModel:
         for number, trial in self._running.items():
             study.tell(self._place[number], state=TrialState.FAIL)
             self._place[number] = self._add(study, Known.make(trial.params, trial.distributions))
+        self._in_order = True
 
     @property
     def _genetic(self) -> NSGAIISampler | NSGAIIISampler | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.space.space import METHOD, Space
-from search.space.suggestion import Suggestion
+from search.errors import UserError
+from search.space.space import Space
+from search.space.suggestion import METHOD, SHARE, Suggestion
 from search.spec.fields import Scalar
 
 
-class _OutsideError(Exception):
-    """A parameter is not in its range."""
+class _OutsideError(UserError):
+    """A parameter is not in its range. As an error of the input it passes through a user's function unchanged."""
 
 
 class _Lookup:
@@ -44,7 +46,7 @@ def locate(space: Space, suggestion: Suggestion) -> Suggestion | None:
 
     Args:
         space: The space to look in.
-        suggestion: A configuration; its ``params`` count only where they are those of a user's extension.
+        suggestion: A configuration; its ``params`` count where a user's extension drew them or changed what they say.
     """
     method = suggestion.method
     params: dict[str, Scalar] = {
@@ -57,11 +59,12 @@ def locate(space: Space, suggestion: Suggestion) -> Suggestion | None:
         f"{method}.split": "own" if suggestion.budgets is None else "shares",
         **_shares(space, suggestion),
     }
-    try:
-        found = space.suggest(_Lookup(params)) if method in space.methods else None
-    except _OutsideError:
-        return None
-    return found if found is not None and found.key == suggestion.key else None
+    # A user's function may have changed what the parameters before it said.
+    for given in (params, {**params, **suggestion.params}):
+        with contextlib.suppress(_OutsideError):
+            if method in space.methods and (found := space.suggest(_Lookup(given))).key == suggestion.key:
+                return found
+    return None
 
 
 def _shares(space: Space, suggestion: Suggestion) -> dict[str, Scalar]:
@@ -72,4 +75,4 @@ def _shares(space: Space, suggestion: Suggestion) -> dict[str, Scalar]:
         return {}
     logs = {name: math.log2(kept / sizes[name]) for name, kept in budgets.items()}
     middle = (max(logs.values()) + min(logs.values())) / 2
-    return {f"{suggestion.method}.share.{name}": log - middle for name, log in logs.items()}
+    return {f"{suggestion.method}{SHARE}{name}": log - middle for name, log in logs.items()}

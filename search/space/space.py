@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from pydantic import ValidationError
 
 from rps_core.budgets import Group, kept_for_ratio, resolve_budgets
+from search.config import TrialConfig
 from search.errors import UserError
 from search.registry import resolve
+from search.space.extension import Extension, ExtensionTrial, extend
 from search.space.shares import erk_log2_densities, floors, sizes_of, split
-from search.space.suggestion import CubeTrial, Replay, Suggestion, TrialLike
+from search.space.suggestion import METHOD, SHARE, CubeTrial, Replay, Suggestion, TrialLike
 from search.spec import Choices, Range, SpaceSpec
 from search.spec.fields import Scalar, bounds
+from search.spec.load import describe
 
 # Each group's density may be 8 times above or below another common value: enough for Erdos-Renyi-kernel on ResNet-20.
 SHARE_LIMIT = 3.0
@@ -20,13 +24,10 @@ UNCOMPRESSED = frozenset({"dense"})
 # These shrink the model or bring their own allocation.
 OWN_SPLIT_ONLY = frozenset({"dense", "small", "channels", "erk", "uniform"})
 
-METHOD = "method"
 SHARES = 2
 
-Extension = Callable[[TrialLike, Suggestion], Suggestion]
-Limits = tuple[object, ...]
 # Proposals of each method that an extension is tried on.
-DRAWS = 20
+EXAMPLES = 20
 
 
 class Space:
@@ -60,7 +61,7 @@ class Space:
         self._shapes = dict(layer_shapes)
         self._extension = extension or (resolve("space.extension", spec.extension, {}) if spec.extension else None)
         # Of the extension's parameters, as they were first drawn.
-        self._limits: dict[str, Limits] = {}
+        self._limits: dict[str, str] = {}
         sizes = sizes_of(layer_shapes)
         self._size = sum(sizes.values())
         self._groups: dict[str, tuple[Group, ...]] = {}
@@ -82,7 +83,7 @@ class Space:
                 self._groups[method] = found
                 self._check_ratio(method)
         if self._extension:
-            self._try_extension()
+            self.examples()
 
     def _check_ratio(self, method: str) -> None:
         _, highest = bounds(self._spec.searched(method, "ratio"))
@@ -94,21 +95,32 @@ class Space:
                 f"write a ratio up to {self._size / least:.4g} or fewer groups"
             )
 
-    def _try_extension(self) -> None:
-        """Run the extension on random proposals of each method, to find before any training what is wrong with it."""
+    def examples(self) -> list[Suggestion]:
+        """Return random proposals of each method, the same each time: what a user's function makes is seen by trying.
+
+        Raises:
+            UserError: If the extension raises, or returns what is no trial.
+        """
         rng = np.random.default_rng(0)
-        for method in [*self.methods] * DRAWS:
+        found = [
+            self.suggest(CubeTrial(iter(rng.random, None), {METHOD: method})) for method in [*self.methods] * EXAMPLES
+        ]
+        for example in found:
             try:
-                found = self.suggest(CubeTrial(iter(rng.random, None), {METHOD: method}))
-            except UserError:
-                raise
-            except Exception as error:  # Whatever a user's function raises.
-                raise UserError(f"space.extension: {type(error).__name__}: {error}") from error
-            if not isinstance(found, Suggestion):
-                raise UserError(
-                    f"space.extension must return the suggestion, changed by what it drew "
-                    f"(dataclasses.replace(suggestion, args=...)), but returned {found!r}"
+                _ = example.key
+                TrialConfig(
+                    method=example.method,
+                    ratio=example.ratio,
+                    lr=example.lr,
+                    weight_decay=example.weight_decay,
+                    budgets=example.budgets,
+                    args=example.args,
                 )
+            except ValidationError as error:
+                raise UserError(f"space.extension returned what is no trial: {describe(error, TrialConfig)}") from error
+            except (TypeError, ValueError) as error:
+                raise UserError(f"space.extension returned what is no trial: {error}") from error
+        return found
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -142,14 +154,13 @@ class Space:
         )
         if not self._extension:
             return suggestion
-        recorded.limits = self._limits
-        return self._extension(recorded, suggestion)
+        return extend(self._extension, ExtensionTrial(recorded, spec.methods, self._limits), suggestion)
 
     def _budgets(self, trial: TrialLike, method: str, ratio: float) -> dict[str, int] | None:
         groups = self.groups(method)
         if not groups or trial.suggest_categorical(f"{method}.split", ["own", "shares"]) == "own":
             return None
-        logs = [trial.suggest_float(f"{method}.share.{group.name}", -SHARE_LIMIT, SHARE_LIMIT) for group in groups]
+        logs = [trial.suggest_float(f"{method}{SHARE}{group.name}", -SHARE_LIMIT, SHARE_LIMIT) for group in groups]
         kept = split([group.size for group in groups], kept_for_ratio(self._size, ratio), logs)
         return {group.name: count for group, count in zip(groups, kept, strict=True)}
 
@@ -170,7 +181,7 @@ class Space:
                 first += [base] if base else []
                 continue
             first.append({**base, f"{method}.split": "own"})
-            names = [f"{method}.share.{group.name}" for group in groups]
+            names = [f"{method}{SHARE}{group.name}" for group in groups]
             shapes = [[self._shapes[layer] for layer in group.layers] for group in groups]
             densities = erk_log2_densities(shapes, SHARE_LIMIT)
             uniform.append({**base, f"{method}.split": "shares", **dict.fromkeys(names, 0.0)})
@@ -187,45 +198,25 @@ def block_of(name: str) -> int:
 
     A block exists only for some values of the blocks before it.
     """
-    return 0 if name == METHOD else SHARES if ".share." in name else 1
+    return 0 if name == METHOD else SHARES if SHARE in name else 1
 
 
 class _Recorder:
-    """Passes draws on and keeps them.
-
-    Attributes:
-        drawn: The parameters.
-        limits: What parameters are drawn from, where that is to be checked: samplers that model several parameters
-            together need limits that do not depend on other parameters.
-    """
+    """Passes draws on and keeps them."""
 
     def __init__(self, trial: TrialLike) -> None:
         self._trial = trial
         self.drawn: dict[str, Scalar] = {}
-        self.limits: dict[str, Limits] | None = None
-
-    def _check(self, name: str, kind: object, *limits: object) -> None:
-        found = (kind, *limits)
-        known = found if self.limits is None else self.limits.setdefault(name, found)
-        if known != found:
-            raise UserError(
-                f"space.extension: what {name!r} is drawn from must not depend on other values, but was "
-                f"{list(known[1:])} and {list(limits)}; draw from fixed limits, such as a share from 0 to 1, and "
-                "compute the value from it"
-            )
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self._check(name, (float, log), low, high)
         self.drawn[name] = value = float(self._trial.suggest_float(name, low, high, log=log))
         return value
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        self._check(name, (int, log), low, high)
         self.drawn[name] = value = int(self._trial.suggest_int(name, low, high, log=log))
         return value
 
     def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
-        self._check(name, (), *choices)
         self.drawn[name] = value = self._trial.suggest_categorical(name, choices)
         return value
 

@@ -10,6 +10,10 @@ from typing import Any, Protocol
 
 from search.spec.fields import Scalar
 
+METHOD = "method"
+# In the name of a parameter: between a method and the group whose share of the memory it is.
+SHARE = ".share."
+
 
 class TrialLike(Protocol):
     """What draws values: Optuna's trials, or anything with the same three methods."""

@@ -109,7 +109,8 @@ class SpaceSpec(SpecModel):
     search the share of each group or layer, the total being what ratio says."""
     extension: str | None = None
     """Your own package.module:function from a search.space.TrialLike, which draws values as Optuna's trials do, and the
-    search.space.Suggestion so far to the suggestion changed by what it drew: for what depends on other values."""
+    search.space.Suggestion so far to the suggestion changed by what it drew, from limits that are always the same: for
+    what depends on other values."""
     groups: list[str] | None = None
     """Patterns (fnmatch) of layers that share a budget, for budgets: groups; null groups the model by stage."""
 

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from search.errors import UserError
@@ -14,6 +16,22 @@ def test_every_registered_name_leads_to_a_function(what, table):
 
 def test_a_users_function_is_found():
     assert resolve("model", "collections:OrderedDict", MODELS).__name__ == "OrderedDict"
+
+
+def test_a_users_function_is_found_in_the_current_folder_and_what_breaks_its_module_is_named(tmp_path, monkeypatch):
+    (tmp_path / "mine_found.py").write_text("def net(): return 7\n")
+    (tmp_path / "mine_broken.py").write_text("def net(: return 7\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = list(sys.path)
+    with pytest.raises(
+        UserError, match=r"cannot import mine_missing .* must lie in the current folder or on PYTHONPATH"
+    ):
+        resolve("model", "mine_missing:net", MODELS)
+    assert sys.path == before
+    assert resolve("model", "mine_found:net", MODELS)() == 7
+    with pytest.raises(UserError, match="cannot import mine_broken"):
+        resolve("model", "mine_broken:net", MODELS)
 
 
 @pytest.mark.parametrize(

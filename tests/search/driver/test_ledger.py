@@ -164,11 +164,11 @@ def test_what_was_stopped_early_ranks_for_the_sampler_after_what_was_not(make_sp
     spec = make_spec(search={"early_stopping": {}})
     row = end_of(Ledger(spec, make_proposer(spec)).next())
     stopped = row | {"status": "pruned", "epochs_run": 1}
-    assert outcome({}, [row | {"epochs_run": 1}], spec).constraints == [0.0]
+    assert outcome({}, [row | {"epochs_run": 1}], spec).constraints == [-1.0]
     assert outcome({}, [stopped], spec).constraints == pytest.approx([math.log(spec.train.epochs)])
-    assert len(outcome({}, [row, stopped], spec).constraints) == 1
-    assert outcome({}, [stopped], make_spec()).constraints == []
-    assert outcome({}, [stopped | {"epochs_run": None}], spec).status == "failed"
+    assert outcome({}, [stopped | {"epochs_run": 7}], spec).constraints == pytest.approx([math.log(2)])
+    assert outcome({}, [row, stopped], spec).constraints == pytest.approx([(math.log(2) - 1) / 2])
+    assert outcome({}, [stopped], make_spec()).status == "failed"
 
 
 def test_a_run_that_is_put_back_is_the_next_one(make_spec, make_proposer, end_of):

@@ -1,6 +1,8 @@
 import pickle
 import subprocess
 import sys
+import types
+from dataclasses import replace
 
 import pytest
 
@@ -74,3 +76,11 @@ def test_what_counts_something_takes_whole_numbers_only(rounds, got):
     sentence = r"space\.methods\.ltr\.args\.rounds must be a whole number, .* but got " + got
     with pytest.raises(UserError, match=sentence):
         find_facts(Spec(space=SpaceSpec(methods={"ltr": {"args": {"rounds": rounds, "fraction": 0.3}}})))
+
+
+def test_an_argument_that_a_users_function_gives_a_method_that_takes_none_is_refused_before_any_trial(monkeypatch):
+    module = types.ModuleType("brought")
+    module.extend = lambda trial, s: replace(s, args={"alpha": trial.suggest_float("alpha", 0.0, 1.0)})
+    monkeypatch.setitem(sys.modules, "brought", module)
+    with pytest.raises(UserError, match=r"space.methods.rps.args: unknown argument 'alpha'"):
+        find_facts(Spec(space=SpaceSpec(methods=["rps"], extension="brought:extend")))

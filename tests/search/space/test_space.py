@@ -1,7 +1,4 @@
 import math
-import sys
-import types
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +13,8 @@ SIZES = {name: math.prod(shape) for name, shape in SHAPES.items()}
 TOTAL = sum(SIZES.values())
 
 
-def space(groups=("stem", "body.*", "fc"), extension=None, **fields):
-    return Space(SpaceSpec(**fields), SHAPES, groups=groups, extension=extension)
+def space(groups=("stem", "body.*", "fc"), **fields):
+    return Space(SpaceSpec(**fields), SHAPES, groups=groups)
 
 
 def chance(seed):
@@ -102,51 +99,6 @@ def test_the_known_allocations_are_own_then_uniform_then_erk():
 def test_every_method_is_among_the_known():
     names = ["rps", "synflow", "small", "dense"]
     assert [params["method"] for params in space(methods=names).known()][:4] == names
-
-
-def test_a_user_function_draws_more():
-    def extend(trial, suggestion):
-        return replace(suggestion, args={"alpha": trial.suggest_float("alpha", 0.0, 2.0)})
-
-    suggestion = space(methods=["rps"], extension=extend).replay({"alpha": 0.25})
-    assert suggestion.args == {"alpha": 0.25}
-    assert suggestion.params["alpha"] == 0.25
-
-
-def test_a_user_function_is_named_in_the_spec(monkeypatch):
-    module = types.ModuleType("brought")
-    module.extend = lambda trial, suggestion: replace(suggestion, lr=trial.suggest_float("lr10", 0.0, 1.0) * 10)
-    monkeypatch.setitem(sys.modules, "brought", module)
-    found = Space(SpaceSpec(methods=["rps"], extension="brought:extend"), SHAPES)
-    assert found.replay({"lr10": 0.25}).lr == 2.5
-    with pytest.raises(UserError, match=r"space.extension 'brought:extent': brought has no function 'extent'"):
-        Space(SpaceSpec(methods=["rps"], extension="brought:extent"), SHAPES)
-    with pytest.raises(ValueError, match=r"function must be given as package.module:function, but got 'extend'"):
-        SpaceSpec(extension="extend")
-
-
-@pytest.mark.parametrize(
-    ("extend", "message"),
-    [
-        (lambda trial, suggestion: None, r"space.extension must return the suggestion, .* but returned None"),
-        (lambda trial, suggestion: 1 / 0, r"space.extension: ZeroDivisionError: division by zero"),
-        (
-            lambda trial, suggestion: trial.suggest_float("x", 0.0, suggestion.ratio),
-            r"what 'x' is drawn from must not depend on other values, but was \[0.0, .+\] and \[0.0, .+\]; draw",
-        ),
-        (
-            lambda trial, suggestion: trial.suggest_categorical("c", ["a", "b"][: 1 + (suggestion.lr > 0.2)]),
-            r"what 'c' is drawn from .* was \['a'(, 'b')?\] and \['a'(, 'b')?\]; draw",
-        ),
-    ],
-)
-def test_a_user_function_that_cannot_be_searched_is_refused_at_once(extend, message):
-    def kept(trial, suggestion):
-        found = extend(trial, suggestion)
-        return None if found is None else suggestion
-
-    with pytest.raises(UserError, match=message):
-        space(methods=["rps"], extension=kept)
 
 
 def test_a_pattern_without_layers_is_refused():

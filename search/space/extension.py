@@ -1,0 +1,91 @@
+"""What a user's function adds to the space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from search.errors import UserError
+from search.space.suggestion import METHOD, SHARE, Suggestion, TrialLike
+from search.spec.fields import Scalar
+
+Extension = Callable[[TrialLike, Suggestion], Suggestion]
+
+
+class ExtensionTrial:
+    """What a user's function draws from: names are its own, a name drawn again keeps its value, limits do not move.
+
+    Samplers that model several parameters together need limits that do not depend on other parameters.
+    """
+
+    def __init__(self, trial: TrialLike, methods: Collection[str], limits: dict[str, str]) -> None:
+        """Pass draws on.
+
+        Args:
+            trial: Draws.
+            methods: Methods of the space, after which its own parameters are named.
+            limits: What each parameter is drawn from, as far as known; added to.
+        """
+        self._trial = trial
+        self._methods = methods
+        self._limits = limits
+        self._drawn: dict[str, Any] = {}
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Return a number in ``[low, high]``."""
+        limits = f"[{float(low)}, {float(high)}]{' along a logarithm' if log else ''}"
+        return self._draw(name, limits, lambda: self._trial.suggest_float(name, low, high, log=log))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Return a whole number in ``[low, high]``."""
+        limits = f"the whole numbers in [{low}, {high}]{' along a logarithm' if log else ''}"
+        return self._draw(name, limits, lambda: self._trial.suggest_int(name, low, high, log=log))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
+        """Return one of ``choices``."""
+        return self._draw(name, str(list(choices)), lambda: self._trial.suggest_categorical(name, choices))
+
+    def _draw(self, name: str, limits: str, draw: Callable[[], Any]) -> Any:
+        if name == METHOD or SHARE in name or any(name.startswith(f"{method}.") for method in self._methods):
+            raise UserError(
+                f"space.extension: {name!r} is named as the space's own parameters are; choose another name"
+            )
+        known = self._limits.setdefault(name, limits)
+        if known != limits:
+            raise UserError(
+                f"space.extension: what {name!r} is drawn from must not depend on other values, but was {known} and "
+                f"{limits}; draw from fixed limits, such as a share from 0 to 1, and compute the value from it"
+            )
+        if name not in self._drawn:
+            self._drawn[name] = draw()
+        return self._drawn[name]
+
+
+def extend(extension: Extension, trial: ExtensionTrial, suggestion: Suggestion) -> Suggestion:
+    """Return a suggestion as the user's function changes it, with all parameters that were drawn.
+
+    Raises:
+        UserError: If the function raises, or returns what cannot be searched.
+    """
+    try:
+        found = extension(trial, suggestion)
+    except UserError:
+        raise
+    except Exception as error:  # Whatever a user's function raises.
+        raise UserError(f"space.extension: {type(error).__name__}: {error}") from error
+    if not isinstance(found, Suggestion):
+        raise UserError(
+            "space.extension must return the suggestion, changed by what it drew "
+            f"(dataclasses.replace(suggestion, args=...)), but returned {found!r}"
+        )
+    if found.method != suggestion.method:
+        raise UserError(
+            f"space.extension must not change the method, but made {found.method!r} of {suggestion.method!r}"
+        )
+    if found.ratio != suggestion.ratio and found.budgets is not None and found.budgets == suggestion.budgets:
+        raise UserError(
+            f"space.extension changed the ratio from {suggestion.ratio:g} to {found.ratio:g}, but not the budgets, "
+            "which split the memory of the first; change both or none"
+        )
+    return replace(found, params=suggestion.params)

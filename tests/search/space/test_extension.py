@@ -1,0 +1,118 @@
+import sys
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from search.errors import UserError
+from search.space import CubeTrial, Space, Suggestion, locate
+from search.spec import SpaceSpec
+
+SHAPES = {"stem": (16, 3, 3, 3), "body": (32, 16, 3, 3), "fc": (10, 32)}
+
+
+def space(extend, **fields):
+    return Space(SpaceSpec(**{"methods": ["rps"], **fields}), SHAPES, groups=list(SHAPES), extension=extend)
+
+
+def chance(seed=0):
+    return CubeTrial(iter(np.random.default_rng(seed).random, None), {})
+
+
+def slower(trial, suggestion):
+    """The README's example: slower where the ratio is small."""
+    share = trial.suggest_float("warm", 0.1, 1.0)
+    return replace(suggestion, lr=suggestion.lr * share if suggestion.ratio < 10 else suggestion.lr)
+
+
+def test_a_users_function_draws_more():
+    def extend(trial, suggestion):
+        return replace(suggestion, args={"alpha": trial.suggest_float("alpha", 0.0, 2.0)})
+
+    suggestion = space(extend).replay({"alpha": 0.25})
+    assert suggestion.args == {"alpha": 0.25}
+    assert suggestion.params["alpha"] == 0.25
+
+
+def test_a_users_function_is_named_in_the_spec(monkeypatch):
+    module = types.ModuleType("brought")
+    module.extend = lambda trial, suggestion: replace(suggestion, lr=trial.suggest_float("lr10", 0.1, 1.0) * 10)
+    monkeypatch.setitem(sys.modules, "brought", module)
+    assert Space(SpaceSpec(methods=["rps"], extension="brought:extend"), SHAPES).replay({"lr10": 0.25}).lr == 2.5
+    with pytest.raises(UserError, match=r"space.extension 'brought:extent': brought has no function 'extent'"):
+        Space(SpaceSpec(methods=["rps"], extension="brought:extent"), SHAPES)
+    with pytest.raises(ValueError, match=r"function must be given as package.module:function, but got 'extend'"):
+        SpaceSpec(extension="extend")
+
+
+def test_what_was_drawn_is_known_whatever_the_function_returns():
+    def extend(trial, suggestion):
+        return Suggestion("rps", suggestion.ratio, lr=trial.suggest_float("mine", 0.1, 0.2), weight_decay=0.0)
+
+    found = space(extend).suggest(chance())
+    assert {"rps.ratio", "rps.lr", "mine"} <= found.params.keys()
+    assert space(extend).replay(found.params) == found
+
+
+def test_a_name_drawn_again_keeps_its_value():
+    def extend(trial, suggestion):
+        return replace(suggestion, args={name: trial.suggest_float("x", 0.0, 1.0) for name in "ab"})
+
+    found = space(extend).suggest(chance())
+    assert found.args["a"] == found.args["b"] == found.params["x"]
+
+
+@pytest.mark.parametrize(
+    ("extend", "message"),
+    [
+        (lambda trial, s: None, r"must return the suggestion, .* but returned None"),
+        (lambda trial, s: 1 / 0, r"space.extension: ZeroDivisionError: division by zero"),
+        (
+            lambda trial, s: trial.suggest_float("x", 0.0, s.ratio),
+            r"what 'x' is drawn from must not depend on other values, but was \[0.0, .+\] and \[0.0, .+\]; draw",
+        ),
+        (
+            lambda trial, s: trial.suggest_float("x", 1.0, 2.0, log=s.lr > 0.2),
+            r"but was (.* along a logarithm and |.* and .* along a logarithm)",
+        ),
+        (
+            lambda trial, s: trial.suggest_int("n", 1, 2 + (s.lr > 0.2)),
+            r"but was the whole numbers in \[1, .\] and the",
+        ),
+        (lambda trial, s: trial.suggest_categorical("c", ["a", "b"][: 1 + (s.lr > 0.2)]), r"was \['a'.*\] and \['a'"),
+        (lambda trial, s: trial.suggest_float("rps.lr", 0.1, 1.0), r"'rps.lr' is named as the space's own"),
+        (lambda trial, s: trial.suggest_float("a.share.b", 0.1, 1.0), r"'a.share.b' is named as the space's own"),
+        (lambda trial, s: replace(s, method="rand"), r"must not change the method, but made 'rand' of 'rps'"),
+        (lambda trial, s: replace(s, ratio=s.ratio * 2), r"changed the ratio .* but not the budgets"),
+        (lambda trial, s: replace(s, lr=-1.0), r"returned what is no trial: lr: .* greater than 0, but got -1.0"),
+        (lambda trial, s: replace(s, args={"n": np.int64(3)}), r"returned what is no trial: .*int64"),
+    ],
+)
+def test_a_users_function_that_cannot_be_searched_is_refused_at_once(extend, message):
+    def returned(trial, suggestion):
+        found = extend(trial, suggestion)
+        return found if found is None or isinstance(found, Suggestion) else suggestion
+
+    with pytest.raises(UserError, match=message):
+        space(returned)
+
+
+def test_an_error_that_comes_late_is_one_of_the_input():
+    calls = []
+
+    def extend(trial, suggestion):
+        calls.append(1)
+        return suggestion if len(calls) < 100 else suggestion.nothing
+
+    found = space(extend)
+    while len(calls) < 99:
+        found.suggest(chance())
+    with pytest.raises(UserError, match=r"space.extension: AttributeError: .*nothing"):
+        found.suggest(chance())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_proposal_of_an_earlier_search_is_found_though_the_function_changed_what_it_says(seed):
+    found = space(slower).suggest(chance(seed))
+    assert locate(space(slower), found).key == found.key
