@@ -17,7 +17,7 @@ import argparse
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -109,24 +109,6 @@ class Recorded:
         return True
 
 
-class Proposing(Protocol):
-    """What is asked for trials, and told how they ended."""
-
-    def ask(self) -> tuple[int, Suggestion]:
-        """Return the number of a new proposal, and the proposal."""
-
-    def tell(
-        self,
-        number: int,
-        *,
-        status: Status,
-        accuracy: float | None = None,
-        memory: float | None = None,
-        constraints: Sequence[float] = (),
-    ) -> None:
-        """Learn how a proposal ended."""
-
-
 class Order:
     """Proposes what a list holds, by its number, in an order drawn at random."""
 
@@ -134,7 +116,7 @@ class Order:
         self._rest = [int(number) for number in np.random.default_rng(seed).permutation(length)]
 
     def ask(self) -> tuple[int, Suggestion]:
-        """See :class:`Proposing`."""
+        """Return a number that was not drawn yet, with a proposal that says nothing."""
         if not self._rest:
             raise ExhaustedError
         return self._rest.pop(), Suggestion(method="", ratio=1.0, lr=1.0, weight_decay=0.0)
@@ -147,7 +129,7 @@ class Order:
 class Searched:
     """What is searched: who proposes, how a proposal becomes a trial, and the reference point of the hypervolume."""
 
-    proposer: Callable[[], Proposing]
+    proposer: Callable[[], Proposer | Order]
     start: Callable[[int, Suggestion], Running]
     reference: tuple[float, float]
 

@@ -76,7 +76,8 @@ def resolve(what: str, name: str, table: Mapping[str, str]) -> Callable[..., Any
     try:
         module = _import(module_name)
     except Exception as error:  # What a user's module does on import is not known.
-        hint = "" if name in table else "; it must lie in the current folder or on PYTHONPATH, or be installed"
+        missing = isinstance(error, ModuleNotFoundError) and name not in table
+        hint = "; it must lie in the current folder or on PYTHONPATH, or be installed" if missing else ""
         raise UserError(f"{what} {name!r}: cannot import {module_name} ({error}){hint}") from error
     function = getattr(module, function_name, None)
     if not callable(function):

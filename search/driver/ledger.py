@@ -257,13 +257,8 @@ class Ledger:
 def configure(spec: Spec, suggestion: Suggestion, number: int, repeat: int) -> TrialConfig:
     """Make a trial of a suggestion."""
     return TrialConfig(
-        method=suggestion.method,
-        ratio=suggestion.ratio,
-        lr=suggestion.lr,
-        weight_decay=suggestion.weight_decay,
+        **suggestion.settings,
         seed=derive_seed(spec.seed, number, repeat),
-        budgets=suggestion.budgets,
-        args=suggestion.args,
         data=spec.data,
         model=spec.model,
         train=spec.train,

@@ -13,7 +13,7 @@ from search.errors import UserError
 from search.proposing import Past
 from search.results.folder import Folder
 from search.results.store import ResultStore
-from search.space import Space, Suggestion, locate
+from search.space import SETTINGS, Space, Suggestion, locate
 from search.spec import Spec
 
 
@@ -41,15 +41,8 @@ def earlier_proposals(spec: Spec, space: Space) -> list[Past]:
 
 def _suggestion(row: Mapping[str, Any]) -> Suggestion:
     config = TrialConfig.model_validate_json(row["config_json"])
-    return Suggestion(
-        method=config.method,
-        ratio=config.ratio,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        budgets=config.budgets,
-        args=config.args,
-        params=json.loads(row["params_json"]),
-    )
+    settings: dict[str, Any] = {name: getattr(config, name) for name in SETTINGS}
+    return Suggestion(**settings, params=json.loads(row["params_json"]))
 
 
 def _by_proposal(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

@@ -138,7 +138,7 @@ class StudyModel:
         ):
             return self._recombine(number, given, np.random.default_rng(seed))
         if not self._in_order and not self._genetic:
-            self._move_running(self._study)
+            self._place_running(self._study)
         # Optuna would count the results that are kept.
         self._sampler.inner = self._kind.make(seed, 0 if modelled else self._startup_trials)
         self._sampler.given = given
@@ -200,22 +200,22 @@ class StudyModel:
             study = optuna.create_study(directions=["minimize", "minimize"], sampler=self._sampler)
         for observation, known in self._known.values():
             self._add(study, known, observation)
+        self._place = {}
+        self._place_running(study)
+        self._asked = 0
+        return study
+
+    def _place_running(self, study: optuna.Study) -> None:
+        """Put what is in flight behind what ended, wherever it was.
+
+        TPE weighs trials by their order, and a restored search knows the order in which trials ended only.
+        """
+        for place in self._place.values():
+            study.tell(place, state=TrialState.FAIL)
         self._place = {
             number: self._add(study, Known.make(trial.params, trial.distributions))
             for number, trial in self._running.items()
         }
-        self._asked = 0
-        self._in_order = True
-        return study
-
-    def _move_running(self, study: optuna.Study) -> None:
-        """Put what is in flight behind what ended.
-
-        TPE weighs trials by their order, and a restored search knows the order in which trials ended only.
-        """
-        for number, trial in self._running.items():
-            study.tell(self._place[number], state=TrialState.FAIL)
-            self._place[number] = self._add(study, Known.make(trial.params, trial.distributions))
         self._in_order = True
 
     @property

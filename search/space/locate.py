@@ -49,6 +49,8 @@ def locate(space: Space, suggestion: Suggestion) -> Suggestion | None:
         suggestion: A configuration; its ``params`` count where a user's extension drew them or changed what they say.
     """
     method = suggestion.method
+    if method not in space.methods:
+        return None
     params: dict[str, Scalar] = {
         **suggestion.params,
         METHOD: method,
@@ -62,7 +64,7 @@ def locate(space: Space, suggestion: Suggestion) -> Suggestion | None:
     # A user's function may have changed what the parameters before it said.
     for given in (params, {**params, **suggestion.params}):
         with contextlib.suppress(_OutsideError):
-            if method in space.methods and (found := space.suggest(_Lookup(given))).key == suggestion.key:
+            if (found := space.suggest(_Lookup(given))).key == suggestion.key:
                 return found
     return None
 

@@ -108,14 +108,7 @@ class Space:
         for example in found:
             try:
                 _ = example.key
-                TrialConfig(
-                    method=example.method,
-                    ratio=example.ratio,
-                    lr=example.lr,
-                    weight_decay=example.weight_decay,
-                    budgets=example.budgets,
-                    args=example.args,
-                )
+                TrialConfig(**example.settings)
             except ValidationError as error:
                 raise UserError(f"space.extension returned what is no trial: {describe(error, TrialConfig)}") from error
             except (TypeError, ValueError) as error:

@@ -13,6 +13,8 @@ from search.spec.fields import Scalar
 METHOD = "method"
 # In the name of a parameter: between a method and the group whose share of the memory it is.
 SHARE = ".share."
+# The fields that a suggestion and the configuration of its trials have in common.
+SETTINGS = ("method", "ratio", "lr", "weight_decay", "budgets", "args")
 
 
 class TrialLike(Protocol):
@@ -52,9 +54,14 @@ class Suggestion:
     params: dict[str, Scalar] = field(default_factory=dict)
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What it says of a trial: all but the parameters that led to it."""
+        return {name: getattr(self, name) for name in SETTINGS}
+
+    @property
     def key(self) -> int:
         """64 bits that are equal for proposals that mean the same configuration, whatever parameters led to it."""
-        return digest([self.method, self.ratio, self.lr, self.weight_decay, self.budgets, self.args])
+        return digest(list(self.settings.values()))
 
 
 def digest(content: object) -> int:
