@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from search.errors import UserError
 from search.space.suggestion import METHOD, SHARE, Suggestion, TrialLike
-from search.spec.fields import Scalar
+from search.spec.fields import Choices, Range, Scalar, SpecModel
+from search.spec.load import describe
 
 Extension = Callable[[TrialLike, Suggestion], Suggestion]
 
@@ -34,17 +37,28 @@ class ExtensionTrial:
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """Return a number in ``[low, high]``."""
-        limits = f"[{float(low)}, {float(high)}]{' along a logarithm' if log else ''}"
-        return self._draw(name, limits, lambda: self._trial.suggest_float(name, low, high, log=log))
+        limits = _checked(name, Range, low=low, high=high, log=log)
+        return self._draw(
+            name,
+            f"[{limits.low}, {limits.high}]{' along a logarithm' if log else ''}",
+            lambda: self._trial.suggest_float(name, limits.low, limits.high, log=log),
+        )
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
         """Return a whole number in ``[low, high]``."""
-        limits = f"the whole numbers in [{low}, {high}]{' along a logarithm' if log else ''}"
-        return self._draw(name, limits, lambda: self._trial.suggest_int(name, low, high, log=log))
+        limits = _checked(name, Range, low=low, high=high, log=log)
+        if limits.low % 1 or limits.high % 1:
+            raise UserError(f"space.extension: {name!r}: low and high must be whole, but got low={low}, high={high}")
+        return self._draw(
+            name,
+            f"the whole numbers in [{low}, {high}]{' along a logarithm' if log else ''}",
+            lambda: self._trial.suggest_int(name, int(limits.low), int(limits.high), log=log),
+        )
 
     def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
         """Return one of ``choices``."""
-        return self._draw(name, str(list(choices)), lambda: self._trial.suggest_categorical(name, choices))
+        limits = _checked(name, Choices, choices=choices)
+        return self._draw(name, str(limits.choices), lambda: self._trial.suggest_categorical(name, limits.choices))
 
     def _draw(self, name: str, limits: str, draw: Callable[[], Any]) -> Any:
         if name == METHOD or SHARE in name or any(name.startswith(f"{method}.") for method in self._methods):
@@ -60,6 +74,19 @@ class ExtensionTrial:
         if name not in self._drawn:
             self._drawn[name] = draw()
         return self._drawn[name]
+
+
+_Limits = TypeVar("_Limits", bound=SpecModel)
+
+
+def _checked(name: str, kind: type[_Limits], **fields: Any) -> _Limits:
+    """Return what a parameter is drawn from, held to the same rules as in the spec."""
+    if not isinstance(name, str):
+        raise UserError(f"space.extension: a parameter's name must be text, but got {name!r}")
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        raise UserError(f"space.extension: {name!r}: {describe(error, kind)}") from error
 
 
 def extend(extension: Extension, trial: ExtensionTrial, suggestion: Suggestion) -> Suggestion:
