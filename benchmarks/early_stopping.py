@@ -149,7 +149,8 @@ def made_up(seed: int, arguments: argparse.Namespace) -> Searched:
 
 def digits(seed: int, arguments: argparse.Namespace) -> Searched:
     """Return a search over trials that train."""
-    spec = load_spec("quickstart", [*DIGITS, f"train.epochs={arguments.epochs}", f"seed={seed}"])
+    settings = [*DIGITS, f"train.epochs={arguments.epochs}", f"train.schedule={arguments.schedule}", f"seed={seed}"]
+    spec = load_spec("quickstart", settings)
     data, facts = find_facts(spec)
     space = Space(spec.space, facts.layer_shapes, groups=facts.groups)
     return Searched(
@@ -276,6 +277,7 @@ def main() -> None:
     parser.add_argument("--problem", choices=sorted(PROBLEMS), default="digits")
     parser.add_argument("--trials", type=int, default=60, help="of the search without early stopping")
     parser.add_argument("--epochs", type=int, default=27)
+    parser.add_argument("--schedule", default="one_cycle", help="of the learning rate, of what is trained")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--sampler", default="tpe")
     parser.add_argument("--grace-epochs", type=int, default=1)

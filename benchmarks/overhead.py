@@ -1,7 +1,7 @@
 """What a trial costs the driver: the proposer alone, next to plain Optuna TPE in the same run.
 
 Prints one JSON object a line: milliseconds of CPU time a trial over the first and the last tenth, their ratio, and
-bytes of memory a trial. Trials cost nothing; a few are in flight at a time.
+bytes of memory a trial. Trials cost nothing; ``--in-flight`` of them are under way at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from search.proposing import Proposer
 from search.space import Space, Suggestion
 from search.spec import SpaceSpec
 
-IN_FLIGHT = 4
 Step = Callable[[], tuple[Suggestion, Callable[[tuple[float, float]], None]]]
 
 
@@ -67,15 +66,17 @@ def optuna_step(multivariate: bool) -> Step:
     return step
 
 
-def measure(step: Step, trials: int) -> np.ndarray:
+InFlight = deque[tuple[Callable[[tuple[float, float]], None], tuple[float, float]]]
+
+
+def measure(step: Step, trials: int, in_flight: InFlight, places: int) -> np.ndarray:
     """Return the CPU time of each trial in milliseconds."""
-    in_flight: deque[tuple[Callable[[tuple[float, float]], None], tuple[float, float]]] = deque()
     cost = np.empty(trials)
     for index in range(trials):
         started = time.process_time()
         suggestion, tell = step()
         in_flight.append((tell, losses(suggestion)))
-        if len(in_flight) == IN_FLIGHT:
+        if len(in_flight) == places:
             told, values = in_flight.popleft()
             told(values)
         cost[index] = time.process_time() - started
@@ -95,12 +96,14 @@ def resident_bytes() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def report(name: str, step: Step, trials: int) -> None:
+def report(name: str, step: Step, trials: int, places: int) -> None:
+    """Print the line of one proposer."""
+    in_flight: InFlight = deque()
     tenth = max(1, trials // 10)
-    warm_up = measure(step, tenth)
+    warm_up = measure(step, tenth, in_flight, places)
     gc.collect()
     before = resident_bytes()
-    cost = np.concatenate([warm_up, measure(step, trials - tenth)])
+    cost = np.concatenate([warm_up, measure(step, trials - tenth, in_flight, places)])
     gc.collect()
     first, last = float(cost[:tenth].mean()), float(cost[-tenth:].mean())
     line = {
@@ -109,6 +112,7 @@ def report(name: str, step: Step, trials: int) -> None:
         "unit": "ms of CPU time a trial",
         "against": "optuna.TPESampler in the same run",
         "trials": trials,
+        "in_flight": places,
         "first_tenth_ms": round(first, 3),
         "last_tenth_ms": round(last, 3),
         "last_to_first": round(last / first, 3),
@@ -118,17 +122,19 @@ def report(name: str, step: Step, trials: int) -> None:
 
 
 def main() -> None:
+    """Print the lines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--plain-trials", type=int, default=1_000, help="fewer: its cost grows with each one")
     parser.add_argument("--samplers", nargs="*", default=["random", "qmc", "tpe", "nsga2"])
+    parser.add_argument("--in-flight", type=int, default=4, help="trials under way at a time")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for sampler in arguments.samplers:
-        report(sampler, proposer_step(sampler), arguments.trials)
-    report("plain_optuna_tpe", optuna_step(multivariate=False), arguments.plain_trials)
-    report("plain_optuna_multivariate_tpe", optuna_step(multivariate=True), arguments.plain_trials)
+        report(sampler, proposer_step(sampler), arguments.trials, arguments.in_flight)
+    report("plain_optuna_tpe", optuna_step(multivariate=False), arguments.plain_trials, arguments.in_flight)
+    report("plain_optuna_multivariate_tpe", optuna_step(multivariate=True), arguments.plain_trials, arguments.in_flight)
 
 
 if __name__ == "__main__":

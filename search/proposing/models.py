@@ -26,6 +26,9 @@ from search.spec.fields import Scalar
 POPULATION = 50
 # Results that make a search a long one.
 LONG = 300
+# With up to so many proposals in flight, each proposal sees them behind all that ended; with more, moving them costs
+# more than the proposal, and some results stand behind them for a while.
+EXACT = 64
 
 
 class Model(Protocol):
@@ -100,8 +103,9 @@ class StudyModel:
     """Proposes by one of Optuna's samplers, over a study that is built anew from a bounded history now and then.
 
     Each proposal gets a sampler seeded by its number, so that what is proposed depends on the results told before and
-    on what is in flight: with TPE, a search that was interrupted proposes what an uninterrupted one does. With a
-    genetic sampler it may not, since generations depend on when a trial was asked for, nor with a Gaussian process.
+    on what is in flight: with TPE and up to ``EXACT`` proposals in flight, a search that was interrupted proposes what
+    an uninterrupted one does. With a genetic sampler it may not, since generations depend on when a trial was asked
+    for, nor with a Gaussian process.
     """
 
     def __init__(self, space: Space, kind: Kind, *, seed: int, startup_trials: int) -> None:
@@ -116,8 +120,8 @@ class StudyModel:
         self._learned = 0
         # What the history keeps, as the study holds it, by the identity of the observation, which is held beside it.
         self._known: dict[int, tuple[Observation, Known]] = {}
-        # Whether what is in flight stands behind all that ended.
-        self._in_order = True
+        # Results that stand behind what is in flight.
+        self._behind = 0
         # Proposals in flight: as a study holds them, and their number in this one.
         self._running: dict[int, FrozenTrial] = {}
         self._place: dict[int, int] = {}
@@ -137,7 +141,7 @@ class StudyModel:
             and number % (2 if self._learned < LONG else 5)
         ):
             return self._recombine(number, given, np.random.default_rng(seed))
-        if not self._in_order and not self._genetic:
+        if self._behind * EXACT >= len(self._running) and self._behind and not self._genetic:
             self._place_running(self._study)
         # Optuna would count the results that are kept.
         self._sampler.inner = self._kind.make(seed, 0 if modelled else self._startup_trials)
@@ -180,7 +184,7 @@ class StudyModel:
         )
         self._known[id(observation)] = observation, known
         self._learned += 1
-        self._in_order = False
+        self._behind += 1
         if self._history.add(observation):
             self._study = None
             self._known = {id(kept): self._known[id(kept)] for kept in self._history.kept}
@@ -216,7 +220,7 @@ class StudyModel:
             number: self._add(study, Known.make(trial.params, trial.distributions))
             for number, trial in self._running.items()
         }
-        self._in_order = True
+        self._behind = 0
 
     @property
     def _genetic(self) -> NSGAIISampler | NSGAIIISampler | None:

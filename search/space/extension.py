@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
 from search.errors import UserError
 from search.space.suggestion import METHOD, SHARE, Suggestion, TrialLike
-from search.spec.fields import Choices, Range, Scalar, SpecModel
+from search.spec.fields import Range, Scalar
 from search.spec.load import describe
 
 Extension = Callable[[TrialLike, Suggestion], Suggestion]
@@ -37,7 +37,7 @@ class ExtensionTrial:
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """Return a number in ``[low, high]``."""
-        limits = _checked(name, Range, low=low, high=high, log=log)
+        limits = _range(name, low, high, log)
         return self._draw(
             name,
             f"[{limits.low}, {limits.high}]{' along a logarithm' if log else ''}",
@@ -46,7 +46,7 @@ class ExtensionTrial:
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
         """Return a whole number in ``[low, high]``."""
-        limits = _checked(name, Range, low=low, high=high, log=log)
+        limits = _range(name, low, high, log)
         if limits.low % 1 or limits.high % 1:
             raise UserError(f"space.extension: {name!r}: low and high must be whole, but got low={low}, high={high}")
         return self._draw(
@@ -55,12 +55,19 @@ class ExtensionTrial:
             lambda: self._trial.suggest_int(name, int(limits.low), int(limits.high), log=log),
         )
 
-    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
-        """Return one of ``choices``."""
-        limits = _checked(name, Choices, choices=choices)
-        return self._draw(name, str(limits.choices), lambda: self._trial.suggest_categorical(name, limits.choices))
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar | None]) -> Scalar | None:
+        """Return one of ``choices``: unlike in the spec, nothing may be one of them."""
+        found = list(choices)
+        if not found or not all(choice is None or isinstance(choice, Scalar) for choice in found):
+            raise UserError(
+                f"space.extension: {name!r}: choices must be numbers, truth values, texts or None, at least one, "
+                f"but got {choices!r}"
+            )
+        return self._draw(name, str(found), lambda: self._trial.suggest_categorical(name, found))
 
     def _draw(self, name: str, limits: str, draw: Callable[[], Any]) -> Any:
+        if not isinstance(name, str):
+            raise UserError(f"space.extension: a parameter's name must be text, but got {name!r}")
         if name == METHOD or SHARE in name or any(name.startswith(f"{method}.") for method in self._methods):
             raise UserError(
                 f"space.extension: {name!r} is named as the space's own parameters are; choose another name"
@@ -76,17 +83,12 @@ class ExtensionTrial:
         return self._drawn[name]
 
 
-_Limits = TypeVar("_Limits", bound=SpecModel)
-
-
-def _checked(name: str, kind: type[_Limits], **fields: Any) -> _Limits:
-    """Return what a parameter is drawn from, held to the same rules as in the spec."""
-    if not isinstance(name, str):
-        raise UserError(f"space.extension: a parameter's name must be text, but got {name!r}")
+def _range(name: str, low: float, high: float, log: bool) -> Range:
+    """Return the limits of a parameter, held to the same rules as in the spec."""
     try:
-        return kind(**fields)
+        return Range(low=low, high=high, log=log)
     except ValidationError as error:
-        raise UserError(f"space.extension: {name!r}: {describe(error, kind)}") from error
+        raise UserError(f"space.extension: {name!r}: {describe(error, Range)}") from error
 
 
 def extend(extension: Extension, trial: ExtensionTrial, suggestion: Suggestion) -> Suggestion:
