@@ -38,22 +38,24 @@ class ExtensionTrial:
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """Return a number in ``[low, high]``."""
         limits = _range(name, low, high, log)
-        return self._draw(
+        value = self._draw(
             name,
             f"[{limits.low}, {limits.high}]{' along a logarithm' if log else ''}",
             lambda: self._trial.suggest_float(name, limits.low, limits.high, log=log),
         )
+        return self._inside(name, value, limits.low <= value <= limits.high)
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
         """Return a whole number in ``[low, high]``."""
         limits = _range(name, low, high, log)
         if limits.low % 1 or limits.high % 1:
             raise UserError(f"space.extension: {name!r}: low and high must be whole, but got low={low}, high={high}")
-        return self._draw(
+        value = self._draw(
             name,
             f"the whole numbers in [{low}, {high}]{' along a logarithm' if log else ''}",
             lambda: self._trial.suggest_int(name, int(limits.low), int(limits.high), log=log),
         )
+        return self._inside(name, value, limits.low <= value <= limits.high)
 
     def suggest_categorical(self, name: str, choices: Sequence[Scalar | None]) -> Scalar | None:
         """Return one of ``choices``: unlike in the spec, nothing may be one of them."""
@@ -63,7 +65,8 @@ class ExtensionTrial:
                 f"space.extension: {name!r}: choices must be numbers, truth values, texts or None, at least one, "
                 f"but got {choices!r}"
             )
-        return self._draw(name, str(found), lambda: self._trial.suggest_categorical(name, found))
+        value = self._draw(name, str(found), lambda: self._trial.suggest_categorical(name, found))
+        return self._inside(name, value, value in found)
 
     def _draw(self, name: str, limits: str, draw: Callable[[], Any]) -> Any:
         if not isinstance(name, str):
@@ -81,6 +84,15 @@ class ExtensionTrial:
         if name not in self._drawn:
             self._drawn[name] = draw()
         return self._drawn[name]
+
+    def _inside(self, name: str, value: Any, inside: bool) -> Any:
+        """Return a value: one of a resumed search's trials may lie outside of limits that the function changed."""
+        if not inside:
+            raise UserError(
+                f"space.extension: {name!r} is {value!r} in a trial of this search, but is drawn from "
+                f"{self._limits[name]} now; undo that change of the function, or search in another folder"
+            )
+        return value
 
 
 def _range(name: str, low: float, high: float, log: bool) -> Range:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from search.errors import UserError
+from search.proposing import Past, Proposer
 from search.space import CubeTrial, Space, Suggestion, locate
 from search.spec import SpaceSpec
 
@@ -125,3 +126,21 @@ def test_an_error_that_comes_late_is_one_of_the_input():
 def test_a_proposal_of_an_earlier_search_is_found_though_the_function_changed_what_it_says(seed):
     found = space(slower).suggest(chance(seed))
     assert locate(space(slower), found).key == found.key
+
+
+@pytest.mark.parametrize(
+    ("draw", "value"),
+    [
+        (lambda trial: trial.suggest_float("x", 0.0, 1.0), 1.5),
+        (lambda trial: trial.suggest_int("x", 1, 3), 0),
+        (lambda trial: trial.suggest_categorical("x", ["a", "b"]), "c"),
+    ],
+)
+def test_a_function_whose_limits_changed_since_the_launch_is_refused(draw, value):
+    def extend(trial, suggestion):
+        draw(trial)
+        return suggestion
+
+    message = rf"'x' is {value!r} in a trial of this search, but is drawn from .* now; undo that change of the function"
+    with pytest.raises(UserError, match=message):
+        Proposer(space(extend)).restore([Past({"x": value}, "running", 0)])
