@@ -8,7 +8,9 @@ random, without replacement, among trials on the digits that ``--record`` traine
 ``--curves``: many seeds in a minute. ``--problem made_up`` makes learning curves up that cross (see
 ``_problems.compression``): they rise to their final accuracy at a speed that depends on the learning rate and the
 ratio, with noise. A few workers run asynchronously. Only trials that were trained to their end count: a frontier
-consists of those. Prints one JSON object a line for each seed: the share of epochs (less is better).
+consists of those. Prints one JSON object a line for each seed: the share of epochs (less is better). Of several seeds
+it says in the end what half of the epochs reach, as a share of the hypervolume of the search without early stopping:
+how soon a single search gets there hangs on the luck of both.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Protocol
 
 import moocore
 import numpy as np
+from scipy import stats
 
 from benchmarks._problems import compression
 from search.data import ImageData
@@ -156,7 +159,7 @@ def digits(seed: int, arguments: argparse.Namespace) -> Searched:
     return Searched(
         lambda: Proposer(space, seed=seed, sampler=arguments.sampler),
         lambda number, suggestion: Real(spec, data, number, suggestion),
-        (0.0, math.log(facts.meta["reference"]["memory"])),
+        (-facts.meta["reference"]["accuracy"], math.log(facts.meta["reference"]["memory"])),
     )
 
 
@@ -164,7 +167,7 @@ def recorded(seed: int, arguments: argparse.Namespace) -> Searched:
     """Return a search over trials that were trained before."""
     lines = [json.loads(line) for line in arguments.curves.read_text().splitlines()]
     known = [line for line in lines if len(line.get("curve", ())) == arguments.epochs]
-    reference = (0.0, math.log(max(line["memory"] for line in known)))
+    reference = (-1 / 10, math.log(max(line["memory"] for line in known)))  # of ten digits
     return Searched(
         lambda: Order(len(known), seed),
         lambda number, suggestion: Recorded(known[number]["memory"], known[number]["curve"]),
@@ -237,12 +240,17 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
     budget = plain[-1][0]
     target = hypervolume([(a, m) for _, status, a, m in plain if status == "finished"], searched.reference)
     moasha = MOASHA(
-        grace_epochs=arguments.grace_epochs, reduction_factor=arguments.reduction_factor, max_epochs=arguments.epochs
+        grace_epochs=arguments.grace_epochs,
+        reduction_factor=arguments.reduction_factor,
+        max_epochs=arguments.epochs,
+        reference_accuracy=-searched.reference[0],
     )
     ended: list[tuple[float, float]] = []
-    reached_at, volume, count = math.inf, 0.0, 0
+    reached_at, volume, count, at_half = math.inf, 0.0, 0, None
     for spent, status, *losses in search(searched, moasha, trials=20 * arguments.trials, max_epochs=arguments.epochs):
-        if spent > budget or (reached_at < math.inf and not arguments.to_the_end):
+        if at_half is None and spent > budget / 2:
+            at_half = volume
+        if spent > budget or (reached_at < math.inf and at_half is not None and not arguments.to_the_end):
             break
         count += 1
         if status == "finished":
@@ -258,13 +266,32 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
         "trials": arguments.trials,
         "max_epochs": arguments.epochs,
         "seed": seed,
+        "schedule": arguments.schedule if arguments.problem == "digits" else None,
         "sampler": "random" if arguments.problem == "recorded" else arguments.sampler,
         "grace_epochs": arguments.grace_epochs,
         "reduction_factor": arguments.reduction_factor,
         "hypervolume_against": round(target, 4),
         "hypervolume": round(volume, 4),
+        "at_half_of_the_epochs": round((volume if at_half is None else at_half) / target, 4),
         "trials_with_stopping": count,
         "of_them_finished": len(ended),
+    }
+
+
+def summarise(arguments: argparse.Namespace, found: list[dict[str, object]]) -> dict[str, object]:
+    """Return what half of the epochs reach on average, with Student's 95 % interval over the seeds."""
+    shares = [float(str(line["at_half_of_the_epochs"])) for line in found]
+    mean, error = np.mean(shares), stats.sem(shares)
+    low, high = stats.t.interval(0.95, len(shares) - 1, mean, error)
+    reached = [line["value"] for line in found]
+    return {
+        "name": f"early_stopping/{arguments.problem}/at_half_of_the_epochs",
+        "value": round(float(mean), 4),
+        "unit": "share of the hypervolume of the search without early stopping",
+        "interval_95": [round(float(low), 4), round(float(high), 4)],
+        "seeds": arguments.seeds,
+        "median_share_of_epochs": float(np.median([math.inf if share is None else share for share in reached])),
+        "within_half": sum(share is not None and share <= 0.5 for share in reached),
     }
 
 
@@ -290,8 +317,12 @@ def main() -> None:
     if arguments.record:
         record(arguments)
         return
+    found = []
     for seed in arguments.seeds:
-        print(json.dumps(compare(arguments, seed)), flush=True)
+        found.append(compare(arguments, seed))
+        print(json.dumps(found[-1]), flush=True)
+    if len(found) > 1:
+        print(json.dumps(summarise(arguments, found)), flush=True)
 
 
 if __name__ == "__main__":

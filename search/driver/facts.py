@@ -52,12 +52,13 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
 def _meta(spec: Spec, model: nn.Module, data: ImageData, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     dense = sparse_summary(model)
     memory = spec.objectives.reference_memory or getattr(dense, spec.objectives.memory)
+    accuracy = spec.objectives.reference_accuracy
     return {
         "memory": spec.objectives.memory,
         "dense_bytes": dense.stored_bytes,
         "dense_parameters": dense.stored_parameters,
         "virtual_size": dense.virtual_size,
-        "reference": {"accuracy": spec.objectives.reference_accuracy, "memory": memory},
+        "reference": {"accuracy": 1 / data.classes if accuracy is None else accuracy, "memory": memory},
         "layer_sizes": {name: math.prod(shape) for name, shape in shapes.items()},
         "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
         "skipped_images": list(data.skipped)[:100],

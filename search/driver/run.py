@@ -100,6 +100,7 @@ def run_search(
                     progress,
                     finished,
                     cluster,
+                    reference_accuracy=prepared.meta["reference"]["accuracy"],
                     watch=watch,
                     stop_when=lambda: "another driver took this folder over" if lease.lost.is_set() else None,
                     verbose=verbose,

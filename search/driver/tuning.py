@@ -60,6 +60,7 @@ def run_trials(
     finished: Sequence[Mapping[str, Any]],
     cluster: Session,
     *,
+    reference_accuracy: float,
     watch: Callable[[Progress], None],
     stop_when: Callable[[], str | None],
     verbose: bool,
@@ -73,6 +74,7 @@ def run_trials(
         progress: Kept up to date.
         finished: Rows of the trials that had ended before.
         cluster: Where trials run.
+        reference_accuracy: A trial that is no better adds nothing to the hypervolume.
         watch: Called with the progress several times a second.
         stop_when: Asked about once a second; a reason ends the search.
         verbose: Let Tune talk.
@@ -115,7 +117,7 @@ def run_trials(
                 name="search",
                 storage_path=scratch,
                 search_alg=searcher,
-                scheduler=_scheduler(experiment, searcher, store, finished),
+                scheduler=_scheduler(experiment, searcher, store, finished, reference_accuracy),
                 num_samples=-1,
                 reuse_actors=True,
                 max_failures=spec.failures.retries,
@@ -177,7 +179,11 @@ def _rungs(spec: Spec) -> tuple[int, ...]:
 
 
 def _scheduler(
-    experiment: Experiment, searcher: LedgerSearcher, store: ResultStore, finished: Sequence[Mapping[str, Any]]
+    experiment: Experiment,
+    searcher: LedgerSearcher,
+    store: ResultStore,
+    finished: Sequence[Mapping[str, Any]],
+    reference_accuracy: float,
 ) -> TrialScheduler:
     """Return what decides which trials go on: the early stopping of the spec, filled with what is known, or none."""
     stopping = experiment.spec.search.early_stopping
@@ -187,6 +193,7 @@ def _scheduler(
         grace_epochs=stopping.grace_epochs,
         reduction_factor=stopping.reduction_factor,
         max_epochs=experiment.spec.train.epochs,
+        reference_accuracy=reference_accuracy,
     )
     memory = {row["trial_id"]: row[experiment.spec.objectives.memory] for row in finished}
     for row in store.read("epochs", ["trial_id", "epoch", "accuracy_val"]).to_pylist():

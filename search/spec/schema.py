@@ -171,7 +171,11 @@ class SpaceSpec(SpecModel):
 
 
 class EarlyStoppingSpec(SpecModel):
-    """Multi-objective asynchronous successive halving (MO-ASHA, arXiv:2106.12639)."""
+    """Multi-objective asynchronous successive halving (MO-ASHA, arXiv:2106.12639).
+
+    It pays where accuracies after a few epochs tell of the last: with train.schedule constant or step more than with
+    one_cycle, whose accuracies come late.
+    """
 
     grace_epochs: PositiveInt = 1
     """Epochs that every trial may train."""
@@ -207,8 +211,9 @@ class ObjectiveSpec(SpecModel):
 
     memory: Literal["stored_bytes", "stored_parameters"] = "stored_bytes"
     """Which measure of memory is made small: bytes of the saved file, or scalars as papers count them."""
-    reference_accuracy: float = Field(default=0.0, ge=0, lt=1)
-    """Accuracy of the reference point of the hypervolume."""
+    reference_accuracy: float | None = Field(default=None, ge=0, lt=1)
+    """Accuracy of the reference point of the hypervolume: a model that is no better adds nothing; null takes that of
+    guessing, one in as many as there are classes."""
     reference_memory: PositiveInt | None = None
     """Memory of the reference point, in the unit of ``memory``; null takes the dense model's."""
     max_bytes: ByteSize | None = Field(default=None, gt=0)

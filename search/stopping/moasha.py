@@ -4,12 +4,13 @@ A trial that reaches a rung is ranked among the trials that reached it before, b
 front, by an epsilon-net. Nothing waits: the verdict falls with what is known at that moment. This is the stopping form
 of ASHA: a trial that was stopped stays stopped.
 
-Two things differ from the paper, where the first one in ``reduction_factor`` goes on at its powers. What a search is
+Three things differ from the paper, where the first one in ``reduction_factor`` goes on at its powers. What a search is
 asked for is a front, so a trial that none equals or dominates always goes on: the paper's rule loses members of the
-front while few have reached a rung. And rungs lie at the powers of its square root: accuracies after the first epochs
-are mostly noise, so that it is better to judge mildly soon and again a little later, while a trial that the front keeps
-alive costs most of its epochs after the last rung. Both together reach the hypervolume of a search without stopping
-earlier: benchmarks/early_stopping.py.
+front while few have reached a rung. Rungs lie at the powers of its square root: accuracies after the first epochs are
+mostly noise, so that it is better to judge mildly soon and again a little later, while a trial that the front keeps
+alive costs most of its epochs after the last rung. And a trial that is no more accurate than the reference point of the
+hypervolume ranks behind all that are, or the smallest models would go on though they only guess. Together they reach
+the hypervolume of a search without stopping earlier: benchmarks/early_stopping.py.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Verdict = Literal["continue", "stop"]
 
 # A rung compares with its latest arrivals only, so that a report costs the same after ten thousand trials.
 WINDOW = 1000
+# Added to the logarithm of a memory: more than any is.
+BEHIND = 1000.0
 
 
 def rung_levels(grace_epochs: int, reduction_factor: float, max_epochs: int) -> tuple[int, ...]:
@@ -46,7 +49,9 @@ class MOASHA:
     the rungs.
     """
 
-    def __init__(self, *, grace_epochs: int, reduction_factor: float, max_epochs: int) -> None:
+    def __init__(
+        self, *, grace_epochs: int, reduction_factor: float, max_epochs: int, reference_accuracy: float = 0.0
+    ) -> None:
         """Build empty rungs.
 
         Args:
@@ -54,6 +59,8 @@ class MOASHA:
             reduction_factor: Rungs lie at the powers of its square root, and of the trials that are not on the front
                 only those go on that are among the first one in this many; above 1.
             max_epochs: Epochs of a trial that is never stopped.
+            reference_accuracy: Accuracy of the reference point of the hypervolume. A trial that is no better ranks
+                behind all that are, however small its model.
 
         Raises:
             ValueError: If ``grace_epochs`` or ``reduction_factor`` is out of range.
@@ -64,6 +71,7 @@ class MOASHA:
                 f"but got grace_epochs={grace_epochs}, reduction_factor={reduction_factor}"
             )
         self._factor = reduction_factor
+        self._reference_accuracy = reference_accuracy
         self.levels = rung_levels(grace_epochs, reduction_factor, max_epochs)
         # For each level the losses (negated accuracy, log of memory) of the trials that reached it, oldest first.
         self._rungs: dict[int, dict[str, tuple[float, float]]] = {level: {} for level in self.levels}
@@ -80,7 +88,8 @@ class MOASHA:
         reached = [level for level in self.levels if level <= epoch and trial_id not in self._rungs[level]]
         if not reached:
             return "continue"
-        losses = (-accuracy if math.isfinite(accuracy) else 0.0, math.log(memory))
+        useful = accuracy > self._reference_accuracy
+        losses = (-accuracy if math.isfinite(accuracy) else 0.0, math.log(memory) + (0.0 if useful else BEHIND))
         for level in reached:
             self._rungs[level][trial_id] = losses
         return self._judge_latest(reached[-1])

@@ -84,3 +84,13 @@ def test_an_argument_that_a_users_function_gives_a_method_that_takes_none_is_ref
     monkeypatch.setitem(sys.modules, "brought", module)
     with pytest.raises(UserError, match=r"space.methods.rps.args: unknown argument 'alpha'"):
         find_facts(Spec(space=SpaceSpec(methods=["rps"], extension="brought:extend")))
+
+
+def test_a_model_that_only_guesses_adds_nothing_to_the_hypervolume():
+    def reference(**objectives):
+        spec = Spec(space=SpaceSpec(methods={"rps": {}}), objectives=objectives)
+        return find_facts(spec)[1].meta["reference"]["accuracy"]
+
+    assert reference() == 0.1  # ten digits
+    assert reference(reference_accuracy=0.5) == 0.5
+    assert reference(reference_accuracy=0.0) == 0.0
