@@ -31,7 +31,7 @@ from search.driver.silence import Silence
 from search.driver.weights import read_weights
 from search.results.store import ResultStore
 from search.spec import Spec
-from search.stopping import MOASHA, rung_levels
+from search.stopping import MOASHA
 from search.stopping.first_come import FirstComeScheduler
 from search.stopping.tune_scheduler import MOASHAScheduler
 
@@ -90,6 +90,7 @@ def run_trials(
     store = ResultStore(experiment.folder)
     keeper = ModelKeeper(experiment.folder, spec.objectives.memory, repeats=spec.repeats, disk_budget=spec.disk_budget)
     keeper.recall(finished)
+    moasha = _early_stopping(spec, reference_accuracy)
     _clear_leftovers(experiment, ledger)
     searcher = LedgerSearcher(ledger, progress.slots)
     recorder = Recorder(
@@ -108,7 +109,7 @@ def run_trials(
         _tune_settings(progress.slots, verbose),
         handlers_restored(),
         lookups_kept(),
-        _trainable(experiment, data, progress.slots) as trainable,
+        _trainable(experiment, data, progress.slots, moasha.levels if moasha else ()) as trainable,
     ):
         # Not tune.Tuner: it pickles all that it is given, and would restore from that pickle.
         try:
@@ -117,7 +118,7 @@ def run_trials(
                 name="search",
                 storage_path=scratch,
                 search_alg=searcher,
-                scheduler=_scheduler(experiment, searcher, store, finished, reference_accuracy),
+                scheduler=_scheduler(experiment, searcher, store, finished, moasha),
                 num_samples=-1,
                 reuse_actors=True,
                 max_failures=spec.failures.retries,
@@ -134,9 +135,10 @@ def run_trials(
 
 
 @contextlib.contextmanager
-def _trainable(experiment: Experiment, data: ray.ObjectRef, places: int) -> Iterator[Any]:
+def _trainable(experiment: Experiment, data: ray.ObjectRef, places: int, report_at: Sequence[int]) -> Iterator[Any]:
     """Give the actor class with the data in the object store and the resources of one trial.
 
+    It reports at once after the epochs ``report_at``, where early stopping judges.
     Of a pack, each trial occupies its part; what runs it, in one process for the pack, occupies nothing beside.
     """
     spec = experiment.spec
@@ -148,7 +150,7 @@ def _trainable(experiment: Experiment, data: ray.ObjectRef, places: int) -> Iter
         checkpoint_every_s=spec.train.checkpoint_every_s,
         time_limit_s=spec.failures.time_limit_s,
         report_every_s=report_interval(places),
-        report_at=frozenset(_rungs(spec)),
+        report_at=frozenset(report_at),
         weights=read_weights(spec.model),
     )
     bundle = {"CPU": spec.resources.cpus, "GPU": spec.resources.gpus, **spec.resources.custom}
@@ -170,12 +172,17 @@ def _trainable(experiment: Experiment, data: ray.ObjectRef, places: int) -> Iter
             ray.kill(office)
 
 
-def _rungs(spec: Spec) -> tuple[int, ...]:
-    """Return the epochs after which early stopping judges a trial."""
+def _early_stopping(spec: Spec, reference_accuracy: float) -> MOASHA | None:
+    """Return the early stopping of the spec with empty rungs, if it asks for any."""
     stopping = spec.search.early_stopping
     if stopping is None:
-        return ()
-    return rung_levels(stopping.grace_epochs, stopping.reduction_factor, spec.train.epochs)
+        return None
+    return MOASHA(
+        grace_epochs=stopping.grace_epochs,
+        reduction_factor=stopping.reduction_factor,
+        max_epochs=spec.train.epochs,
+        reference_accuracy=reference_accuracy,
+    )
 
 
 def _scheduler(
@@ -183,18 +190,11 @@ def _scheduler(
     searcher: LedgerSearcher,
     store: ResultStore,
     finished: Sequence[Mapping[str, Any]],
-    reference_accuracy: float,
+    moasha: MOASHA | None,
 ) -> TrialScheduler:
-    """Return what decides which trials go on: the early stopping of the spec, filled with what is known, or none."""
-    stopping = experiment.spec.search.early_stopping
-    if stopping is None:
+    """Return what decides which trials go on: early stopping, filled with what is known, or what lets all."""
+    if moasha is None:
         return FirstComeScheduler()
-    moasha = MOASHA(
-        grace_epochs=stopping.grace_epochs,
-        reduction_factor=stopping.reduction_factor,
-        max_epochs=experiment.spec.train.epochs,
-        reference_accuracy=reference_accuracy,
-    )
     memory = {row["trial_id"]: row[experiment.spec.objectives.memory] for row in finished}
     for row in store.read("epochs", ["trial_id", "epoch", "accuracy_val"]).to_pylist():
         if memory.get(row["trial_id"]):
