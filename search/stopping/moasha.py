@@ -8,9 +8,11 @@ Three things differ from the paper, where the first one in ``reduction_factor`` 
 asked for is a front, so a trial that none equals or dominates always goes on: the paper's rule loses members of the
 front while few have reached a rung. Rungs lie at the powers of its square root: accuracies after the first epochs are
 mostly noise, so that it is better to judge mildly soon and again a little later, while a trial that the front keeps
-alive costs most of its epochs after the last rung. And a trial that is no more accurate than the reference point of the
-hypervolume ranks behind all that are, or the smallest models would go on though they only guess. Together they reach
-the hypervolume of a search without stopping earlier: benchmarks/early_stopping.py.
+alive costs most of its epochs after the last rung. And from the second rung on a trial that is no more accurate than
+the reference point of the hypervolume ranks behind all that are, or the smallest models would go on though they only
+guess: on the digits under a one-cycle schedule, of 101 trials that were on the front in the end 13 guessed after the
+first epoch, and one after the second. Together they reach the hypervolume of a search without stopping earlier:
+benchmarks/early_stopping.py.
 """
 
 from __future__ import annotations
@@ -59,8 +61,8 @@ class MOASHA:
             reduction_factor: Rungs lie at the powers of its square root, and of the trials that are not on the front
                 only those go on that are among the first one in this many; above 1.
             max_epochs: Epochs of a trial that is never stopped.
-            reference_accuracy: Accuracy of the reference point of the hypervolume. A trial that is no better ranks
-                behind all that are, however small its model.
+            reference_accuracy: Accuracy of the reference point of the hypervolume. From the second rung on, a
+                trial that is no better ranks behind all that are, however small its model.
 
         Raises:
             ValueError: If ``grace_epochs`` or ``reduction_factor`` is out of range.
@@ -88,10 +90,11 @@ class MOASHA:
         reached = [level for level in self.levels if level <= epoch and trial_id not in self._rungs[level]]
         if not reached:
             return "continue"
-        useful = accuracy > self._reference_accuracy
-        losses = (-accuracy if math.isfinite(accuracy) else 0.0, math.log(memory) + (0.0 if useful else BEHIND))
+        loss = -accuracy if math.isfinite(accuracy) else 0.0
+        behind = 0.0 if accuracy > self._reference_accuracy else BEHIND
         for level in reached:
-            self._rungs[level][trial_id] = losses
+            # At the first rung many only guess that do well later.
+            self._rungs[level][trial_id] = (loss, math.log(memory) + (behind if level > self.levels[0] else 0.0))
         return self._judge_latest(reached[-1])
 
     def _judge_latest(self, level: int) -> Verdict:

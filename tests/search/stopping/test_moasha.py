@@ -32,19 +32,29 @@ def test_small_models_are_not_judged_by_the_accuracy_of_large_ones():
     assert asha.report("small", 1, 0.3, 10) == "continue"
 
 
-def test_the_smallest_model_does_not_go_on_for_its_size_alone():
+def guessing(epoch):
     asha = MOASHA(grace_epochs=1, reduction_factor=3, max_epochs=9, reference_accuracy=0.1)
     for index in range(20):
-        asha.report(f"large{index}", 1, 0.9 - index / 100, 1000 - index)
-    assert asha.report("guesses", 1, 0.1, 10) == "stop"
-    assert asha.report("smallest", 1, 0.11, 10) == "continue"
+        asha.report(f"large{index}", epoch, 0.9 - index / 100, 1000 - index)
+    return asha
+
+
+def test_the_smallest_model_does_not_go_on_for_its_size_alone():
+    asha = guessing(epoch=2)
+    assert asha.report("guesses", 2, 0.1, 10) == "stop"
+    assert asha.report("diverged", 2, math.nan, 5) == "stop"
+    assert asha.report("smallest", 2, 0.11, 10) == "continue"
+
+
+def test_after_the_first_epochs_guessing_tells_nothing():
+    assert guessing(epoch=1).report("guesses", 1, 0.1, 10) == "continue"
 
 
 def test_where_all_only_guess_yet_the_best_of_them_go_on():
     asha = MOASHA(grace_epochs=1, reduction_factor=3, max_epochs=9, reference_accuracy=0.1)
-    verdicts = [asha.report(str(i), 1, 0.1, 100 - i) for i in range(6)]
+    verdicts = [asha.report(str(i), 2, 0.1, 100 - i) for i in range(6)]
     assert verdicts == 6 * ["continue"]
-    assert asha.report("larger", 1, 0.1, 200) == "stop"
+    assert asha.report("larger", 2, 0.1, 200) == "stop"
 
 
 def test_of_trials_that_equal_each_other_the_first_go_on():
