@@ -173,8 +173,7 @@ class SpaceSpec(SpecModel):
 class EarlyStoppingSpec(SpecModel):
     """Multi-objective asynchronous successive halving (MO-ASHA, arXiv:2106.12639).
 
-    It pays where accuracies after a few epochs tell of the last: with train.schedule constant or step more than with
-    one_cycle, whose accuracies come late.
+    It pays where accuracies after a few epochs tell of the last.
     """
 
     grace_epochs: PositiveInt = 1
