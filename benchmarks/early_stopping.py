@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import moocore
 import numpy as np
@@ -233,7 +233,7 @@ def hypervolume(ended: list[tuple[float, float]], reference: tuple[float, float]
     return float(moocore.hypervolume(np.array(ended), ref=reference)) if ended else 0.0
 
 
-def compare(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
+def compare(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Run both searches with a seed and return what the second needed."""
     make = PROBLEMS[arguments.problem]
     searched = make(seed, arguments)
@@ -279,20 +279,21 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
     }
 
 
-def summarise(arguments: argparse.Namespace, found: list[dict[str, object]]) -> dict[str, object]:
+def summarise(arguments: argparse.Namespace, found: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what half of the epochs reach on average, with Student's 95 % interval over the seeds."""
-    shares = [float(str(line["at_half_of_the_epochs"])) for line in found]
+    shares = [line["at_half_of_the_epochs"] for line in found]
     mean, error = np.mean(shares), stats.sem(shares)
     low, high = stats.t.interval(0.95, len(shares) - 1, mean, error)
-    reached = [line["value"] for line in found]
+    reached = [math.inf if line["value"] is None else line["value"] for line in found]
+    median = float(np.median(reached))
     return {
         "name": f"early_stopping/{arguments.problem}/at_half_of_the_epochs",
         "value": round(float(mean), 4),
         "unit": "share of the hypervolume of the search without early stopping",
         "interval_95": [round(float(low), 4), round(float(high), 4)],
         "seeds": arguments.seeds,
-        "median_share_of_epochs": float(np.median([math.inf if share is None else share for share in reached])),
-        "within_half": sum(share is not None and share <= 0.5 for share in reached),
+        "median_share_of_epochs": median if math.isfinite(median) else None,
+        "within_half": sum(share <= 0.5 for share in reached),
     }
 
 

@@ -141,7 +141,7 @@ class StudyModel:
             and number % (2 if self._learned < LONG else 5)
         ):
             return self._recombine(number, given, np.random.default_rng(seed))
-        if self._behind * EXACT >= len(self._running) and self._behind and not self._genetic:
+        if self._behind and self._behind * EXACT >= len(self._running) and not self._genetic:
             self._place_running(self._study)
         # Optuna would count the results that are kept.
         self._sampler.inner = self._kind.make(seed, 0 if modelled else self._startup_trials)

@@ -10,9 +10,8 @@ front while few have reached a rung. Rungs lie at the powers of its square root:
 mostly noise, so that it is better to judge mildly soon and again a little later, while a trial that the front keeps
 alive costs most of its epochs after the last rung. And from the second rung on a trial that is no more accurate than
 the reference point of the hypervolume ranks behind all that are, or the smallest models would go on though they only
-guess: on the digits under a one-cycle schedule, of 101 trials that were on the front in the end 13 guessed after the
-first epoch, and one after the second. Together they reach the hypervolume of a search without stopping earlier:
-benchmarks/early_stopping.py.
+guess; at the first rung many still guess that end on the front. Together they reach the hypervolume of a search without
+stopping earlier: benchmarks/early_stopping.py.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 import math
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import optuna
 import pytest
 
 from search.proposing import ExhaustedError, Past, Proposer
+from search.proposing.models import EXACT, StudyModel
 from search.space import Space
 from search.spec import SpaceSpec
 
@@ -122,6 +124,28 @@ def test_values_that_are_missing_or_not_finite_leave_nothing_running(sampler, va
         proposer.tell(number, status="finished", **values)
     assert proposer.in_flight == {}
     assert run(proposer, 3)
+
+
+@pytest.mark.parametrize(("in_flight", "results_a_move"), [(EXACT, 1), (5 * EXACT, 5)])
+def test_many_proposals_in_flight_are_moved_behind_the_results_less_often(in_flight, results_a_move, monkeypatch):
+    moved_after, told = [], 0
+    place = StudyModel._place_running
+
+    def noting(model, study):
+        if study is model._study:  # Else it is being built, with all in order.
+            moved_after.append(told)
+        place(model, study)
+
+    proposer = Proposer(space(methods=["rps"]), startup_trials=0)
+    running = [proposer.ask() for _ in range(in_flight)]
+    monkeypatch.setattr(StudyModel, "_place_running", noting)
+    for number, suggestion in running[:40]:
+        proposer.tell(number, status="finished", **outcome(suggestion))
+        told += 1
+        proposer.ask()
+    between = [later - earlier for earlier, later in pairwise(moved_after)]
+    # Every other proposal is a child of two, which needs no order.
+    assert results_a_move <= min(between) <= results_a_move + 1
 
 
 def test_only_what_is_in_flight_can_be_told():
