@@ -55,8 +55,9 @@ class Kind:
         make: Builds the sampler from a seed and the number of random proposals at the start.
         capacity: How many results it sees.
         joint: Whether it needs the parameters of all methods at once.
-        recombine: Whether every other proposal is a child of two of the best in place of the sampler's own, and in a
-            long search four of five, since the sampler's own cost ten times as much.
+        recombine: Whether in a long search four of five proposals are children of two of the best in place of the
+            sampler's own: those cost ten times as much, and find combinations of many parameters later. In a short
+            one there are too few good parents, and the sampler's own are better.
     """
 
     make: Callable[[int, int], BaseSampler]
@@ -133,13 +134,8 @@ class StudyModel:
         self._asked += 1
         seed = digest([self._seed, number, attempt]) % 2**32
         modelled = self._learned >= self._startup_trials
-        if (
-            modelled
-            and self._known
-            and self._kind.recombine
-            and given.keys() <= {METHOD}
-            and number % (2 if self._learned < LONG else 5)
-        ):
+        long = modelled and self._learned >= LONG
+        if self._kind.recombine and long and given.keys() <= {METHOD} and number % 5:
             return self._recombine(number, given, np.random.default_rng(seed))
         if self._behind and self._behind * EXACT >= len(self._running) and not self._genetic:
             self._place_running(self._study)

@@ -7,9 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from search.errors import UserError
-from search.space.space import Space
-from search.space.suggestion import METHOD, SHARE, Suggestion
+from search.space.space import ERK_POWERS, SHARE_LIMIT, Space
+from search.space.suggestion import ERK_POWER, METHOD, SHARE, Suggestion
 from search.spec.fields import Scalar
 
 
@@ -70,11 +72,23 @@ def locate(space: Space, suggestion: Suggestion) -> Suggestion | None:
 
 
 def _shares(space: Space, suggestion: Suggestion) -> dict[str, Scalar]:
-    """Return shares that lead to the budgets: logarithms of the densities, the extremes at equal distance from 0."""
+    """Return parameters that lead to the budgets: the power of Erdos-Renyi-kernel that leaves the least to shares.
+
+    The shares are what is left of the logarithms of the densities, the extremes at equal distance from 0.
+    """
     sizes = {group.name: group.size for group in space.groups(suggestion.method)}
     budgets = suggestion.budgets or {}
     if not budgets or sizes.keys() != budgets.keys():
         return {}
-    logs = {name: math.log2(kept / sizes[name]) for name, kept in budgets.items()}
-    middle = (max(logs.values()) + min(logs.values())) / 2
-    return {f"{suggestion.method}{SHARE}{name}": log - middle for name, log in logs.items()}
+    from scipy.optimize import minimize_scalar  # takes a while to import
+
+    logs = np.array([math.log2(budgets[name] / size) for name, size in sizes.items()])
+    erk = np.array(space.erk_log2_densities(suggestion.method))
+    # Convex in the power.
+    power = float(minimize_scalar(lambda power: np.ptp(logs - power * erk), bounds=ERK_POWERS, method="bounded").x)
+    rest = logs - power * erk
+    rest = np.clip(rest - (rest.max() + rest.min()) / 2, -SHARE_LIMIT, SHARE_LIMIT)
+    return {
+        f"{suggestion.method}{ERK_POWER}": power,
+        **{f"{suggestion.method}{SHARE}{name}": float(share) for name, share in zip(sizes, rest, strict=True)},
+    }

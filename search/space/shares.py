@@ -51,19 +51,16 @@ def split(sizes: Sequence[int], total: int, log2_densities: Sequence[float]) -> 
     return [int(count) for count in kept]
 
 
-def erk_log2_densities(shapes: Sequence[Sequence[Sequence[int]]], limit: float) -> list[float]:
-    """Return the log densities of Erdos-Renyi-kernel (arXiv:1911.11134) for groups of layers.
+def erk_log2_densities(shapes: Sequence[Sequence[Sequence[int]]]) -> list[float]:
+    """Return the log densities of Erdos-Renyi-kernel (arXiv:1911.11134) for groups of layers, up to a constant.
 
     A layer's density is proportional to (sum of its dimensions) / (product of its dimensions).
 
     Args:
         shapes: The shapes of the weights in each group.
-        limit: Largest magnitude returned; beyond it the densities are clipped.
     """
     raw = [sum(sum(shape) for shape in group) / sum(int(np.prod(shape)) for shape in group) for group in shapes]
-    logs = np.log2(raw)
-    # Only differences matter: put the extremes at equal distance from 0 so that as little as possible is clipped.
-    return [float(u) for u in np.clip(logs - (logs.max() + logs.min()) / 2, -limit, limit)]
+    return [float(log) for log in np.log2(raw)]
 
 
 def sizes_of(shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:

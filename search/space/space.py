@@ -13,13 +13,16 @@ from search.errors import UserError
 from search.registry import resolve
 from search.space.extension import Extension, ExtensionTrial, extend
 from search.space.shares import erk_log2_densities, floors, sizes_of, split
-from search.space.suggestion import METHOD, SHARE, CubeTrial, Replay, Suggestion, TrialLike
+from search.space.suggestion import ERK_POWER, METHOD, SHARE, CubeTrial, Replay, Suggestion, TrialLike
 from search.spec import Choices, Range, SpaceSpec
 from search.spec.fields import Scalar, bounds
 from search.spec.load import describe
 
-# Each group's density may be 8 times above or below another common value: enough for Erdos-Renyi-kernel on ResNet-20.
-SHARE_LIMIT = 3.0
+# Densities follow those of Erdos-Renyi-kernel raised to a power, from somewhat against them over the uniform
+# allocation (0) and theirs (1) to beyond: what is good lies along this line, for pruning at high ratios far out on it.
+ERK_POWERS = (-0.5, 1.5)
+# Beside that, each group's density may be 4 times above or below.
+SHARE_LIMIT = 2.0
 UNCOMPRESSED = frozenset({"dense"})
 # These shrink the model or bring their own allocation.
 OWN_SPLIT_ONLY = frozenset({"dense", "small", "channels", "erk", "uniform"})
@@ -65,6 +68,7 @@ class Space:
         sizes = sizes_of(layer_shapes)
         self._size = sum(sizes.values())
         self._groups: dict[str, tuple[Group, ...]] = {}
+        self._erk: dict[str, list[float]] = {}
         for method in spec.methods:
             scope = spec.budget_scope(method)
             if method in OWN_SPLIT_ONLY and spec.methods[method].budgets not in (None, "global"):
@@ -81,6 +85,9 @@ class Space:
                 raise UserError(f"space.groups: {error}") from error
             if len(found) > 1:
                 self._groups[method] = found
+                self._erk[method] = erk_log2_densities(
+                    [[self._shapes[layer] for layer in group.layers] for group in found]
+                )
                 self._check_ratio(method)
         if self._extension:
             self.examples()
@@ -124,6 +131,10 @@ class Space:
         """Return the groups whose budgets are searched for ``method``; none where it splits its memory itself."""
         return self._groups.get(method, ())
 
+    def erk_log2_densities(self, method: str) -> list[float]:
+        """Return the log densities of Erdos-Renyi-kernel for the groups of ``method``, up to a common constant."""
+        return self._erk.get(method, [])
+
     def suggest(self, trial: TrialLike) -> Suggestion:
         """Draw one proposal from ``trial``, whose samples decide all of it."""
         spec = self._spec
@@ -153,7 +164,11 @@ class Space:
         groups = self.groups(method)
         if not groups or trial.suggest_categorical(f"{method}.split", ["own", "shares"]) == "own":
             return None
-        logs = [trial.suggest_float(f"{method}{SHARE}{group.name}", -SHARE_LIMIT, SHARE_LIMIT) for group in groups]
+        power = trial.suggest_float(f"{method}{ERK_POWER}", *ERK_POWERS)
+        logs = [
+            power * erk + trial.suggest_float(f"{method}{SHARE}{group.name}", -SHARE_LIMIT, SHARE_LIMIT)
+            for group, erk in zip(groups, self._erk[method], strict=True)
+        ]
         kept = split([group.size for group in groups], kept_for_ratio(self._size, ratio), logs)
         return {group.name: count for group, count in zip(groups, kept, strict=True)}
 
@@ -174,15 +189,23 @@ class Space:
                 first += [base] if base else []
                 continue
             first.append({**base, f"{method}.split": "own"})
-            names = [f"{method}{SHARE}{group.name}" for group in groups]
-            shapes = [[self._shapes[layer] for layer in group.layers] for group in groups]
-            densities = erk_log2_densities(shapes, SHARE_LIMIT)
-            uniform.append({**base, f"{method}.split": "shares", **dict.fromkeys(names, 0.0)})
-            erk.append({**base, f"{method}.split": "shares", **dict(zip(names, densities, strict=True))})
+            even = dict.fromkeys([f"{method}{SHARE}{group.name}" for group in groups], 0.0)
+            for known, power in ((uniform, 0.0), (erk, 1.0)):
+                known.append({**base, f"{method}.split": "shares", f"{method}{ERK_POWER}": power, **even})
         return first + uniform + erk
 
     def replay(self, params: Mapping[str, Scalar]) -> Suggestion:
-        """Return the suggestion that parameters stand for; those that are missing take a middle value."""
+        """Return the suggestion that parameters stand for; those that are missing take a middle value.
+
+        Raises:
+            UserError: If they are shares as they were drawn before there was a power of Erdos-Renyi-kernel.
+        """
+        for method in self._groups:
+            if any(name.startswith(f"{method}{SHARE}") for name in params) and f"{method}{ERK_POWER}" not in params:
+                raise UserError(
+                    "this search was launched by a version that drew budgets in another way; go on with that version, "
+                    "or launch the spec into another folder with search.warm_start: [this one]"
+                )
         return self.suggest(Replay(params))
 
 
@@ -191,7 +214,7 @@ def block_of(name: str) -> int:
 
     A block exists only for some values of the blocks before it.
     """
-    return 0 if name == METHOD else SHARES if SHARE in name else 1
+    return 0 if name == METHOD else SHARES if SHARE in name or name.endswith(ERK_POWER) else 1
 
 
 class _Recorder:

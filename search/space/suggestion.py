@@ -13,6 +13,8 @@ from search.spec.fields import Scalar
 METHOD = "method"
 # In the name of a parameter: between a method and the group whose share of the memory it is.
 SHARE = ".share."
+# After a method: the parameter that says how closely its budgets follow Erdos-Renyi-kernel.
+ERK_POWER = ".erk_power"
 # The fields that a suggestion and the configuration of its trials have in common.
 SETTINGS = ("method", "ratio", "lr", "weight_decay", "budgets", "args")
 

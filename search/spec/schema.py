@@ -106,7 +106,8 @@ class SpaceSpec(SpecModel):
     """Weight decay."""
     budgets: BudgetScope = "groups"
     """How the memory is split: global leaves it to the method (one shared array, one global mask); groups and layers
-    search the share of each group or layer, the total being what ratio says."""
+    search the share of each group or layer, the total being what ratio says: densities follow those of
+    Erdos-Renyi-kernel to a power, from a little below 0 (uniform) to beyond 1, and deviate from them up to 4 times."""
     extension: str | None = None
     """Your own package.module:function from a search.space.TrialLike, which draws values as Optuna's trials do, and the
     search.space.Suggestion so far to the suggestion changed by what it drew, from limits that are always the same: for
@@ -188,7 +189,7 @@ class SearchSpec(SpecModel):
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc", "grid"] = "tpe"
     """Optuna's sampler that proposes trials. tpe gives a quarter of the proposals to all methods alike, each searched
-    in the light of its own results, and has good results recombined in between."""
+    in the light of its own results, and has good results recombined once there are hundreds."""
     startup_trials: NonNegativeInt = 10
     """Results before the sampler models anything; until then proposals are random. Where tpe searches a method by
     itself, its part of them."""

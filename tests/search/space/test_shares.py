@@ -1,7 +1,6 @@
 import math
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,15 +52,10 @@ def test_every_split_is_feasible_exact_and_ordered_by_share(data):
 
 
 def test_erk_follows_sum_over_product_of_the_dimensions():
-    logs = erk_log2_densities([[(16, 3, 3, 3)], [(10, 20)]], limit=10)
+    logs = erk_log2_densities([[(16, 3, 3, 3)], [(10, 20)]])
     assert logs[0] - logs[1] == pytest.approx(math.log2((25 / 432) / (30 / 200)))
-    assert logs[0] == pytest.approx(-logs[1])
 
 
 def test_erk_of_a_group_is_that_of_its_layers_together():
-    logs = erk_log2_densities([[(4, 4), (8, 4)], [(2, 2)]], limit=10)
+    logs = erk_log2_densities([[(4, 4), (8, 4)], [(2, 2)]])
     assert logs[0] - logs[1] == pytest.approx(math.log2((8 + 12) / (16 + 32)))
-
-
-def test_erk_is_clipped():
-    assert np.abs(erk_log2_densities([[(1000, 1000)], [(2, 2)]], limit=3.0)).max() == 3.0

@@ -42,7 +42,7 @@ def test_parameters_are_named_after_their_method():
     both = space(methods={"rps": {"lr": {"low": 0.1, "high": 4}}, "snip": {"budgets": "global"}})
     rps, snip = both.replay({"method": "rps"}), both.replay({"method": "snip"})
     shares = ["rps.share.stem", "rps.share.body.*", "rps.share.fc"]
-    assert list(rps.params) == ["method", "rps.ratio", "rps.lr", "rps.split", *shares]
+    assert list(rps.params) == ["method", "rps.ratio", "rps.lr", "rps.split", "rps.erk_power", *shares]
     assert list(snip.params) == ["method", "snip.ratio", "snip.lr"]
     assert rps.lr == pytest.approx(math.sqrt(0.1 * 4))
     assert snip.lr == pytest.approx(math.sqrt(0.02 * 1.0))
@@ -81,7 +81,7 @@ def test_the_parameters_rebuild_the_suggestion():
 
 def test_equal_configurations_have_equal_keys_whatever_led_to_them():
     one = space(methods=["rps"])
-    shifted = {f"rps.share.{name}": 1.0 for name in ("stem", "body.*", "fc")}
+    shifted = {"rps.erk_power": 0.5} | {f"rps.share.{name}": 1.0 for name in ("stem", "body.*", "fc")}
     assert one.replay(shifted).key == one.replay({}).key
     assert one.replay(shifted).params != one.replay({}).params
     assert one.replay({"rps.lr": 0.5}).key != one.replay({}).key
@@ -94,6 +94,24 @@ def test_the_known_allocations_are_own_then_uniform_then_erk():
     densities = {name: uniform.budgets[name] / size for name, size in (("stem", 432), ("fc", 320))}
     assert densities == pytest.approx(dict.fromkeys(densities, 1 / uniform.ratio), rel=0.05)
     assert erk.budgets["fc"] / 320 > erk.budgets["stem"] / 432 > erk.budgets["body.*"] / (2304 + 4608)
+
+
+def test_densities_follow_a_power_of_erdos_renyi_kernel():
+    one = space(methods=["rps"])
+
+    def slope(power):
+        kept = one.replay({"rps.erk_power": power, "rps.ratio": 40}).budgets
+        return math.log2(kept["fc"] / 320) - math.log2(kept["body.*"] / (2304 + 4608))
+
+    assert slope(0.0) == pytest.approx(0.0, abs=0.1)
+    assert slope(0.5) == pytest.approx(slope(1.0) / 2, abs=0.2)
+    assert slope(1.5) == pytest.approx(slope(1.0) * 1.5, abs=0.2)
+
+
+def test_budgets_drawn_by_an_earlier_version_are_refused():
+    old = {"rps.split": "shares"} | {f"rps.share.{name}": 1.0 for name in ("stem", "body.*", "fc")}
+    with pytest.raises(UserError, match=r"go on with that version, or .* with search.warm_start: \[this one\]"):
+        space(methods=["rps"]).replay(old)
 
 
 def test_every_method_is_among_the_known():
