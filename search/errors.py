@@ -13,7 +13,11 @@ class UserError(Exception):
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """Return the sentence for a name that is not in a registry: the nearest name, then all of them."""
     names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if not names:
+        return f"unknown {what} {name!r}: there are none"
+    # Letters that changed places first: by what they have in common, "rsp" is nearer to "grasp" than to "rps".
+    swapped = [other for other in names if sorted(other) == sorted(name)]
+    nearest = swapped or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"unknown {what} {name!r}: {hint}known are {', '.join(names)}"
 

@@ -79,9 +79,11 @@ def resolve(what: str, name: str, table: Mapping[str, str]) -> Callable[..., Any
         missing = isinstance(error, ModuleNotFoundError) and name not in table
         hint = "; it must lie in the current folder or on PYTHONPATH, or be installed" if missing else ""
         raise UserError(f"{what} {name!r}: cannot import {module_name} ({error}){hint}") from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
+    if not hasattr(module, function_name):
         raise UserError(f"{what} {name!r}: {module_name} has no function {function_name!r}")
+    function: Callable[..., Any] = getattr(module, function_name)
+    if not callable(function):
+        raise UserError(f"{what} {name!r} must be a function, but {function_name} is {function!r} in {module_name}")
     return function
 
 

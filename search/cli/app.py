@@ -70,7 +70,8 @@ def main() -> None:
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        _refuse(f"{message()} See: rps-search --help")
+        command = getattr(getattr(error, "ctx", None), "command_path", "rps-search")
+        _refuse(f"{message().replace('Value error, ', '').rstrip('.')}. See: {command} --help")
     sys.exit(code if isinstance(code, int) else 0)
 
 

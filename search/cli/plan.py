@@ -75,7 +75,7 @@ def plan(
         plans = [simulate(work, fleet, conditions, seed=wanted.seed) for fleet in chosen]
     currency = profile.currency if isinstance(profile, ClusterProfile) else "USD"
     _print(sizes, plans, "GPUs" if needs.gpus else "places", currency)
-    _print_assumptions(work, conditions, chosen[0])
+    _print_assumptions(work, known.contention, conditions, chosen[0])
     _warn(known, work, chosen, plans)
 
 
@@ -110,12 +110,17 @@ def _print(sizes: list[int], plans: list[Plan], unit: str, currency: str) -> Non
         )
 
 
-def _print_assumptions(work: Workload, conditions: Conditions, fleet: Fleet) -> None:
+def _print_assumptions(work: Workload, contention: float | None, conditions: Conditions, fleet: Fleet) -> None:
     """Say what the plan rests on."""
     low, high = min(work.seconds), max(work.seconds)
     span = f"{low:.3g} s" if low == high else f"{low:.3g} to {high:.3g} s"
+    slowed = (
+        "how much n at once slow each other is not known"
+        if contention is None
+        else (f"n at once on a machine take n^{contention:.2f} times as long")
+    )
     print(
-        f"a trial alone: {span}; n at once on a machine take n^{work.contention:.2f} times as long; "
+        f"a trial alone: {span}; {slowed}; "
         f"process start {conditions.actor_start_s:g} s; machine replaced in {conditions.machine_start_s:g} s, "
         f"taken away {fleet.interruptions_per_hour:g} times an hour; failures {conditions.failure:.1%}; "
         f"stragglers {conditions.straggler:.1%}; sampler and tables {conditions.propose_s + conditions.record_s:.3f} s "

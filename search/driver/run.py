@@ -20,6 +20,7 @@ from search.driver.progress import Progress, planned
 from search.driver.warm import earlier_proposals
 from search.errors import UserError
 from search.proposing import Proposer
+from search.registry import resolve
 from search.results.store import ResultStore
 
 
@@ -78,6 +79,8 @@ def run_search(
         if progress.ended >= progress.total and not repeat and len(journal) <= len(finished):
             experiment.save()
             return Outcome(progress, wall_seconds=time.monotonic() - began)
+        if spec.space.extension:
+            resolve("space.extension", spec.space.extension, {})  # A mistake in its name is told before Ray starts.
         try:
             # Twice: Ray has taken the signal for itself by then.
             with session(profile, verbose=verbose) as cluster, sigterm_as_interrupt():

@@ -57,7 +57,7 @@ def check(folder: Folder) -> list[Finding]:
     Raises:
         UserError: If a table was written by a later version.
     """
-    store = ResultStore(folder)
+    store = ResultStore(folder, silent=True)
     found = [*_spec(folder), *_meta(folder), *_temporary(folder)]
     for name in TABLES:
         snapshot = store.snapshot(name)

@@ -45,6 +45,7 @@ def searched(results: Sequence[Results], on: str = "accuracy_val") -> list[Searc
             different boxes cannot be compared.
     """
     found, boxes = [], {}
+    _check_apart(results)
     for one in results:
         place, meta = one.stores[0].folder, one.meta[0]
         reference = meta.get("reference")
@@ -66,6 +67,25 @@ def searched(results: Sequence[Results], on: str = "accuracy_val") -> list[Searc
         volume = hypervolume(table, box, (measure,), on=on)
         found.append(Searched(table["experiment"][0].as_py(), sum(table["seeds"].to_pylist()), volume))
     return found
+
+
+def _check_apart(results: Sequence[Results]) -> None:
+    """Refuse folders that hold the same search: counted twice, it would make its interval look narrow.
+
+    Seeds of trials derive from the search's, so two searches of one experiment have no trial in common.
+    """
+    seen: dict[tuple[str, str], int] = {}
+    places = [str(one.stores[0].folder) for one in results]
+    for index, one in enumerate(results):
+        keys = one.stores[0].read("trials", ["experiment", "trial_id"]).to_pylist()
+        for experiment, trial in {(row["experiment"], row["trial_id"]) for row in keys}:
+            other = seen.setdefault((experiment, trial), index)
+            if other != index:
+                twice = "is given twice" if places[other] == places[index] else f"holds trials of {places[other]}"
+                raise UserError(
+                    f"{places[index]} {twice}: one search counts once, so leave one of them out, or launch the "
+                    "spec with another seed"
+                )
 
 
 def compare(found: Sequence[Searched]) -> pa.Table:

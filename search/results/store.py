@@ -76,8 +76,15 @@ class Snapshot:
 class ResultStore:
     """The tables in the sub-folder ``results`` of an experiment folder. Can be pickled."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, *, silent: bool = False) -> None:
+        """Open the tables of a folder.
+
+        Args:
+            folder: An experiment folder.
+            silent: Log nothing of files that are left out: for those who tell of them themselves.
+        """
         self.folder = folder
+        self._silent = silent
         self._warned: set[str] = set()
 
     def append(self, table: TableName, rows: Sequence[Mapping[str, Any]] | pa.Table) -> str:
@@ -165,7 +172,7 @@ class ResultStore:
     def warn(self, problems: Sequence[Problem]) -> None:
         """Log what is left out, once a file."""
         for problem in problems:
-            if problem.path not in self._warned:
+            if not self._silent and problem.path not in self._warned:
                 self._warned.add(problem.path)
                 logger.warning("%s/%s is left out: %s", self.folder, problem.path, problem.what)
 

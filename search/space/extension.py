@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -114,7 +115,10 @@ def extend(extension: Extension, trial: ExtensionTrial, suggestion: Suggestion) 
     except UserError:
         raise
     except Exception as error:  # Whatever a user's function raises.
-        raise UserError(f"space.extension: {type(error).__name__}: {error}") from error
+        *_, where = traceback.extract_tb(error.__traceback__)
+        raise UserError(
+            f"space.extension: {type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+        ) from error
     if not isinstance(found, Suggestion):
         raise UserError(
             "space.extension must return the suggestion, changed by what it drew "

@@ -104,6 +104,10 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     node[last] = value
 
 
+# Where pydantic's own words do not say what to write.
+_WANTED = {"byte_size": "must be a size such as 200kB or 1MiB", "too_short": "at least one must be given"}
+
+
 def describe(error: ValidationError, root: type[BaseModel]) -> str:
     """Return one sentence for the first problem: its path, what is wrong and the nearest valid name.
 
@@ -125,7 +129,8 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
         message = first["msg"].removeprefix("Value error, ")
         text = f"{place}: {message}" if place else message
     else:
-        text = f"{place}: {_lower_first(first['msg'])}, but got {_short(first['input'])}"
+        wanted = _WANTED.get(first["type"]) or _lower_first(first["msg"])
+        text = f"{place}: {wanted}, but got {_short(first['input'])}"
     more = len(problems) - 1
     return text + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
 

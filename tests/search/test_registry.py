@@ -40,6 +40,7 @@ def test_a_users_function_is_found_in_the_current_folder_and_what_breaks_its_mod
         ("resnet21", "unknown model 'resnet21': did you mean 'resnet20'"),
         ("no_such_package:f", "cannot import no_such_package"),
         ("collections:nothing", "collections has no function 'nothing'"),
+        ("string:digits", "must be a function, but digits is '0123456789' in string"),
     ],
 )
 def test_what_cannot_be_found_is_named(name, sentence):

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ def search(tmp_path: Path, trial):
 
     def make(experiment: str, seed: int, accuracy: float, memory: int = 1000, reference: int = 2000, dataset="digits"):
         folder = Folder(tmp_path / f"{experiment}-{seed}")
-        rows = [trial(0, experiment=experiment, accuracy_val=accuracy, stored_bytes=memory, dataset=dataset)]
+        rows = [trial(seed, experiment=experiment, accuracy_val=accuracy, stored_bytes=memory, dataset=dataset)]
         ResultStore(folder).append("trials", rows)
         folder.write_whole(
             META_PATH, b'{"memory": "stored_bytes", "reference": {"accuracy": 0, "memory": %d}}' % reference
@@ -46,6 +47,15 @@ def test_boxes_that_differ_are_refused(search):
         searched([search("tpe", 0, 0.8), search("grid", 0, 0.6, reference=3000)])
     with pytest.raises(UserError, match="different reference points"):
         searched([search("tpe", 1, 0.8), search("grid", 1, 0.6, dataset="cifar10")])
+
+
+def test_one_search_does_not_count_as_two(search, tmp_path):
+    one = search("tpe", 0, 0.8)
+    with pytest.raises(UserError, match=r"tpe-0 is given twice: one search counts once"):
+        searched([one, search("grid", 0, 0.6), one])
+    shutil.copytree(tmp_path / "tpe-0", tmp_path / "copy")
+    with pytest.raises(UserError, match=r"copy holds trials of .*tpe-0: .* another seed"):
+        searched([one, load(str(tmp_path / "copy"))])
 
 
 def test_a_search_that_has_not_begun_is_refused(tmp_path):

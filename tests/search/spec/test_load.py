@@ -40,7 +40,7 @@ def test_a_methods_own_range_stands_before_the_common_one():
         ("space.methods.rps.ratio=0.5", r"methods\.rps\.ratio reaches 0\.5"),
         ("space.ratio=.nan", r"space\.ratio: input should be a finite number"),
         ("space.methods=[rps, snipp]", r"unknown method 'snipp': did you mean 'snip'\?"),
-        ("space.methods=[]", r"space\.methods: dictionary should have at least 1 item"),
+        ("space.methods=[]", r"space\.methods: at least one must be given, but got"),
         ("space.lr={low: 0.5, high: 0.1}", r"low <= high must hold, but got low=0\.5, high=0\.1"),
         ("space.lr={low: 0, high: 0.1}", r"low > 0 must hold for a log range"),
         (
