@@ -143,7 +143,12 @@ class _Asked:
     def gaps(self) -> pa.Table:
         from search.results.picks import gaps
 
-        return gaps(self._one_data_set(), self._one_measure("--gaps"), on=self.on)
+        points = self._one_data_set()
+        found = gaps(points, self._one_measure("--gaps"), on=self.on)
+        compared = {*found["better"].to_pylist(), *found["worse"].to_pylist()}
+        if alone := sorted({*points["method"].to_pylist()} - compared):
+            print(f"rps-search: at no memory that another method has, too: {', '.join(alone)}", file=sys.stderr)
+        return found
 
     def history(self) -> pa.Table:
         from search.results.hypervolume import history
