@@ -15,11 +15,18 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return f"unknown {what} {name!r}: there are none"
-    # Letters that changed places first: by what they have in common, "rsp" is nearer to "grasp" than to "rps".
+    return f"unknown {what} {name!r}: {did_you_mean(name, names)}known are {', '.join(names)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the question for the nearest of the known names, with a space after it; empty where none is near.
+
+    Letters that changed places come first: by what they have in common, "rsp" is nearer to "grasp" than to "rps".
+    """
+    names = list(known)
     swapped = [other for other in names if sorted(other) == sorted(name)]
     nearest = swapped or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {what} {name!r}: {hint}known are {', '.join(names)}"
+    return f"did you mean {nearest[0]!r}? " if nearest else ""
 
 
 DIVERGED = "the loss became"

@@ -146,7 +146,8 @@ class _Asked:
         points = self._one_data_set()
         found = gaps(points, self._one_measure("--gaps"), on=self.on)
         compared = {*found["better"].to_pylist(), *found["worse"].to_pylist()}
-        if alone := sorted({*points["method"].to_pylist()} - compared):
+        methods = {*points["method"].to_pylist()}
+        if len(methods) > 1 and (alone := sorted(methods - compared)):
             print(f"rps-search: at no memory that another method has, too: {', '.join(alone)}", file=sys.stderr)
         return found
 

@@ -117,7 +117,7 @@ def _print_assumptions(work: Workload, contention: float | None, conditions: Con
     slowed = (
         "how much n at once slow each other is not known"
         if contention is None
-        else (f"n at once on a machine take n^{contention:.2f} times as long")
+        else f"n at once on a machine take n^{contention:.2f} times as long"
     )
     print(
         f"a trial alone: {span}; {slowed}; "

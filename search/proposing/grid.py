@@ -9,8 +9,7 @@ import numpy as np
 
 from search.errors import UserError
 from search.space import Space, block_of
-from search.space.space import SHARES
-from search.space.suggestion import ERK_POWER
+from search.space.space import SHARES, is_erk_power
 from search.spec.fields import Scalar
 
 # Values taken from a range, its ends among them.
@@ -43,7 +42,7 @@ class _LevelTrial:
         return value
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        if name.endswith(ERK_POWER):
+        if is_erk_power(name):
             return float(self._pick(name, [0.0, 1.0]))  # the uniform allocation and theirs
         if block_of(name) == SHARES:
             # A grid over shares has no end; their middle changes nothing.

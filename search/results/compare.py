@@ -41,12 +41,12 @@ def searched(results: Sequence[Results], on: str = "accuracy_val") -> list[Searc
         on: The accuracy that counts, ``accuracy_val`` or ``accuracy`` (test).
 
     Raises:
-        UserError: If a search has finished nothing, or they do not share a data set and a reference point: volumes of
-            different boxes cannot be compared.
+        UserError: If a search has finished nothing or is given twice, or they do not share a data set and a reference
+            point: volumes of different boxes cannot be compared.
     """
     found, boxes = [], {}
-    _check_apart(results)
-    for one in results:
+    holders: dict[tuple[str, str], int] = {}
+    for index, one in enumerate(results):
         place, meta = one.stores[0].folder, one.meta[0]
         reference = meta.get("reference")
         if not reference:
@@ -55,6 +55,15 @@ def searched(results: Sequence[Results], on: str = "accuracy_val") -> list[Searc
         table = points(drawable(one.stores, (measure,)), (measure,))
         if not table.num_rows:
             raise UserError(f"{place}: no trial has finished; leave it out, or resume it first")
+        # Seeds of trials derive from the search's: two searches of one experiment have no trial in common.
+        for trial in zip(table["experiment"].to_pylist(), table["trial_id"].to_pylist(), strict=True):
+            if (other := holders.setdefault(trial, index)) != index:
+                holder = str(results[other].stores[0].folder)
+                twice = "is given twice" if holder == str(place) else f"holds trials of {holder}"
+                raise UserError(
+                    f"{place} {twice}: one search counts once, so leave one of them out, or launch the spec with "
+                    "another seed"
+                )
         datasets = ", ".join(sorted(set(table["dataset"].to_pylist())))
         boxes[measure, datasets, float(reference["accuracy"]), float(reference["memory"])] = place
         if len(boxes) > 1:
@@ -67,25 +76,6 @@ def searched(results: Sequence[Results], on: str = "accuracy_val") -> list[Searc
         volume = hypervolume(table, box, (measure,), on=on)
         found.append(Searched(table["experiment"][0].as_py(), sum(table["seeds"].to_pylist()), volume))
     return found
-
-
-def _check_apart(results: Sequence[Results]) -> None:
-    """Refuse folders that hold the same search: counted twice, it would make its interval look narrow.
-
-    Seeds of trials derive from the search's, so two searches of one experiment have no trial in common.
-    """
-    seen: dict[tuple[str, str], int] = {}
-    places = [str(one.stores[0].folder) for one in results]
-    for index, one in enumerate(results):
-        keys = one.stores[0].read("trials", ["experiment", "trial_id"]).to_pylist()
-        for experiment, trial in {(row["experiment"], row["trial_id"]) for row in keys}:
-            other = seen.setdefault((experiment, trial), index)
-            if other != index:
-                twice = "is given twice" if places[other] == places[index] else f"holds trials of {places[other]}"
-                raise UserError(
-                    f"{places[index]} {twice}: one search counts once, so leave one of them out, or launch the "
-                    "spec with another seed"
-                )
 
 
 def compare(found: Sequence[Searched]) -> pa.Table:

@@ -81,7 +81,7 @@ class ResultStore:
 
         Args:
             folder: An experiment folder.
-            silent: Log nothing of files that are left out: for those who tell of them themselves.
+            silent: Log nothing of what is left out: for those who tell of it themselves.
         """
         self.folder = folder
         self._silent = silent
@@ -190,7 +190,7 @@ class ResultStore:
         rows = pa.concat_tables(found).unify_dictionaries()
         if shared:
             unique = unique_rows(table, rows)
-            if unique.num_rows < rows.num_rows:
+            if unique.num_rows < rows.num_rows and not self._silent:
                 extra = rows.num_rows - unique.num_rows
                 logger.warning("%s: duplicate rows of %s, counted once: %d", self.folder, table, extra)
             rows = unique.select(columns)

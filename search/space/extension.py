@@ -104,6 +104,13 @@ def _range(name: str, low: float, high: float, log: bool) -> Range:
         raise UserError(f"space.extension: {name!r}: {describe(error, Range)}") from error
 
 
+def _place(error: Exception, extension: Extension) -> str:
+    """Return where in the file of the user's function an error came up, whatever it called; empty if not there."""
+    file = getattr(getattr(extension, "__code__", None), "co_filename", None)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" ({file}, line {lines[-1]})" if lines else ""
+
+
 def extend(extension: Extension, trial: ExtensionTrial, suggestion: Suggestion) -> Suggestion:
     """Return a suggestion as the user's function changes it, with all parameters that were drawn.
 
@@ -115,10 +122,7 @@ def extend(extension: Extension, trial: ExtensionTrial, suggestion: Suggestion) 
     except UserError:
         raise
     except Exception as error:  # Whatever a user's function raises.
-        *_, where = traceback.extract_tb(error.__traceback__)
-        raise UserError(
-            f"space.extension: {type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
-        ) from error
+        raise UserError(f"space.extension: {type(error).__name__}: {error}{_place(error, extension)}") from error
     if not isinstance(found, Suggestion):
         raise UserError(
             "space.extension must return the suggestion, changed by what it drew "

@@ -11,7 +11,7 @@ import numpy as np
 
 from search.errors import UserError
 from search.space.space import ERK_POWERS, SHARE_LIMIT, Space
-from search.space.suggestion import ERK_POWER, METHOD, SHARE, Suggestion
+from search.space.suggestion import ARGUMENT, ERK_POWER, METHOD, SHARE, Suggestion
 from search.spec.fields import Scalar
 
 
@@ -59,7 +59,7 @@ def locate(space: Space, suggestion: Suggestion) -> Suggestion | None:
         f"{method}.ratio": suggestion.ratio,
         f"{method}.lr": suggestion.lr,
         f"{method}.weight_decay": suggestion.weight_decay,
-        **{f"{method}.arg.{name}": value for name, value in suggestion.args.items()},
+        **{f"{method}{ARGUMENT}{name}": value for name, value in suggestion.args.items()},
         f"{method}.split": "own" if suggestion.budgets is None else "shares",
         **_shares(space, suggestion),
     }

@@ -13,7 +13,7 @@ from search.errors import UserError
 from search.registry import resolve
 from search.space.extension import Extension, ExtensionTrial, extend
 from search.space.shares import erk_log2_densities, floors, sizes_of, split
-from search.space.suggestion import ERK_POWER, METHOD, SHARE, CubeTrial, Replay, Suggestion, TrialLike
+from search.space.suggestion import ARGUMENT, ERK_POWER, METHOD, SHARE, CubeTrial, Replay, Suggestion, TrialLike
 from search.spec import Choices, Range, SpaceSpec
 from search.spec.fields import Scalar, bounds
 from search.spec.load import describe
@@ -61,7 +61,6 @@ class Space:
                 extension is no such function.
         """
         self._spec = spec
-        self._shapes = dict(layer_shapes)
         self._extension = extension or (resolve("space.extension", spec.extension, {}) if spec.extension else None)
         # Of the extension's parameters, as they were first drawn.
         self._limits: dict[str, str] = {}
@@ -86,7 +85,7 @@ class Space:
             if len(found) > 1:
                 self._groups[method] = found
                 self._erk[method] = erk_log2_densities(
-                    [[self._shapes[layer] for layer in group.layers] for group in found]
+                    [[layer_shapes[layer] for layer in group.layers] for group in found]
                 )
                 self._check_ratio(method)
         if self._extension:
@@ -150,7 +149,7 @@ class Space:
             lr=float(_draw(recorded, f"{method}.lr", spec.searched(method, "lr"))),
             weight_decay=float(_draw(recorded, f"{method}.weight_decay", spec.searched(method, "weight_decay"))),
             args={
-                name: _draw(recorded, f"{method}.arg.{name}", value)
+                name: _draw(recorded, f"{method}{ARGUMENT}{name}", value)
                 for name, value in spec.methods[method].args.items()
             },
             budgets=self._budgets(recorded, method, ratio),
@@ -214,7 +213,12 @@ def block_of(name: str) -> int:
 
     A block exists only for some values of the blocks before it.
     """
-    return 0 if name == METHOD else SHARES if SHARE in name or name.endswith(ERK_POWER) else 1
+    return 0 if name == METHOD else SHARES if SHARE in name or is_erk_power(name) else 1
+
+
+def is_erk_power(name: str) -> bool:
+    """Return whether ``name`` is the power of Erdos-Renyi-kernel: a group or a method's argument may end like it."""
+    return name.endswith(ERK_POWER) and SHARE not in name and ARGUMENT not in name
 
 
 class _Recorder:

@@ -13,6 +13,8 @@ from search.spec.fields import Scalar
 METHOD = "method"
 # In the name of a parameter: between a method and the group whose share of the memory it is.
 SHARE = ".share."
+# Between a method and a further argument of it.
+ARGUMENT = ".arg."
 # After a method: the parameter that says how closely its budgets follow Erdos-Renyi-kernel.
 ERK_POWER = ".erk_power"
 # The fields that a suggestion and the configuration of its trials have in common.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from search.errors import UserError, unknown_name
+from search.errors import UserError, did_you_mean, unknown_name
 from search.spec.schema import Spec
 
 
@@ -122,9 +121,7 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
         if path[-1] in known:
             # Of two ways to write a value: a field of the one beside a field of the other.
             return f"{place}: does not go together with what stands beside it; write one of them"
-        nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        text = f"{place}: unknown field; {hint}known here are {', '.join(sorted(known))}"
+        text = f"{place}: unknown field; {did_you_mean(path[-1], known)}known here are {', '.join(sorted(known))}"
     elif first["type"] in {"value_error", "assertion_error"}:
         message = first["msg"].removeprefix("Value error, ")
         text = f"{place}: {message}" if place else message

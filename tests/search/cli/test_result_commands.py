@@ -181,6 +181,7 @@ def test_check_tells_repairs_and_exits_with_two(run: Run, folder: Path) -> None:
     code, out, err = run("check", folder)
     assert code == 2
     assert "results/trials/stranger.parquet: readers leave it out" in out
+    assert "stranger" not in err
     assert err.endswith("3 problems; rps-search check --repair repairs what can be\n")
     code, out, err = run("check", folder, "--repair")
     assert (code, err.splitlines()[-1]) == (2, f"{folder}: 1 problem")  # the spec is missing for good

@@ -121,9 +121,10 @@ def test_a_lost_journal_is_rebuilt_from_the_trials(sound: ResultStore) -> None:
     assert (row["number"], row["config_json"], row["origin"]) == (2, '{"method": "rps"}', None)
 
 
-def test_duplicates_are_reported_and_merged_away(sound: ResultStore, trial) -> None:
+def test_duplicates_are_reported_and_merged_away(sound: ResultStore, trial, caplog: pytest.LogCaptureFixture) -> None:
     sound.append("trials", [trial(1, lr=7.0), trial(2, lr=7.0)])
     (finding,) = check(sound.folder)
+    assert not caplog.records, "what is found is not told twice"
     assert finding.harmless
     assert finding.what == "rows that were written twice: 2 (trials 000000000001, 000000000002); they count once"
     assert repaired(sound) == []

@@ -1,3 +1,4 @@
+import json
 import sys
 import types
 from dataclasses import replace
@@ -73,6 +74,10 @@ def test_a_name_drawn_again_keeps_its_value():
             r"space.extension: ZeroDivisionError: division by zero \(.*test_extension.py, line \d+\)",
         ),
         (
+            lambda trial, s: json.loads("{"),  # raised in another file
+            r"space.extension: JSONDecodeError: .* \(.*test_extension.py, line \d+\)",
+        ),
+        (
             lambda trial, s: trial.suggest_float("x", 0.0, s.ratio),
             r"what 'x' is drawn from must not depend on other values, but was \[0.0, .+\] and \[0.0, .+\]; draw",
         ),
@@ -109,6 +114,13 @@ def test_a_users_function_that_cannot_be_searched_is_refused_at_once(extend, mes
 
     with pytest.raises(UserError, match=message):
         space(returned)
+
+
+def test_a_function_that_takes_other_arguments_is_refused_without_a_place_in_our_code():
+    with pytest.raises(
+        UserError, match=r"space.extension: TypeError: .* takes 1 positional argument but 2 were given$"
+    ):
+        space(lambda trial: None)
 
 
 def test_an_error_that_comes_late_is_one_of_the_input():
