@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,11 +17,13 @@ from search.results.store import ResultStore
 from search.space import SETTINGS, Space, Suggestion, locate
 from search.spec import Spec
 
+logger = logging.getLogger(__name__)
+
 
 def earlier_proposals(spec: Spec, space: Space) -> list[Past]:
     """Return what the experiments in ``search.warm_start`` proposed and reached, in the order in which it ended.
 
-    What does not lie in the space of this search is left out.
+    What does not lie in the space of this search is left out, with a warning that counts it.
 
     Raises:
         UserError: If a folder holds no experiment, or one on other data, another model or another recipe, whose
@@ -32,10 +35,17 @@ def earlier_proposals(spec: Spec, space: Space) -> list[Past]:
         _check_comparable(open_experiment(folder).spec, spec, uri)
         rows = ResultStore(folder).read("trials").to_pylist()
         rows.sort(key=lambda row: row["finished_at"])
-        for group in _by_proposal(rows):
-            here = locate(space, _suggestion(group[0]))
-            if here is not None:
-                found.append(outcome(here.params, group, spec))
+        groups = _by_proposal(rows)
+        located = [(locate(space, _suggestion(group[0])), group) for group in groups]
+        here = [outcome(suggestion.params, group, spec) for suggestion, group in located if suggestion is not None]
+        if len(here) < len(groups):
+            logger.warning(
+                "search.warm_start: %d of %d proposals of %s lie in the space of this search; the others are left out",
+                len(here),
+                len(groups),
+                uri,
+            )
+        found += here
     return found
 
 

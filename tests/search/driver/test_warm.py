@@ -40,7 +40,7 @@ def test_earlier_results_are_learnt_as_means_and_not_tried_again(earlier, make_s
     assert all((run.config.method, run.config.ratio, run.config.lr) not in old for run in runs)
 
 
-def test_what_lies_outside_the_space_is_left_out(earlier, make_spec):
+def test_what_lies_outside_the_space_is_left_out_and_counted(earlier, make_spec, caplog):
     spec = make_spec(
         space={"methods": ["rps"], "ratio": {"low": 2, "high": 20}, "budgets": "layers"},
         search={"warm_start": [earlier[0]]},
@@ -48,6 +48,13 @@ def test_what_lies_outside_the_space_is_left_out(earlier, make_spec):
     found = earlier_proposals(spec, Space(spec.space, SHAPES))
     assert 0 < len(found) < 4
     assert all(name.startswith("rps.") for past in found for name in past.params)
+    assert f"{len(found)} of 4 proposals of {earlier[0]} lie in the space" in caplog.text
+
+
+def test_of_a_warm_start_that_lies_in_the_space_nothing_is_said(earlier, make_spec, caplog):
+    spec = make_spec(search={"warm_start": [earlier[0]]})
+    assert len(earlier_proposals(spec, Space(spec.space, SHAPES))) == 4
+    assert not caplog.text
 
 
 def test_an_experiment_with_another_recipe_is_refused(earlier, make_spec):
