@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rps_core.compress import compress_, project_, to_dense
     from rps_core.config import RPSConfig
-    from rps_core.files import SavedFile, load_compressed, save_compressed
+    from rps_core.files import SavedFile, load_compressed, round_psi_, save_compressed
     from rps_core.summary import CompressionSummary, GroupSummary, compression_summary
 else:
     # Imported on first use (PEP 562): rps_core.budgets is pure Python, and who wants only that must not load torch.
@@ -17,6 +17,7 @@ else:
         "RPSConfig": "config",
         "SavedFile": "files",
         "load_compressed": "files",
+        "round_psi_": "files",
         "save_compressed": "files",
         "CompressionSummary": "summary",
         "GroupSummary": "summary",
@@ -41,6 +42,7 @@ __all__ = [
     "compression_summary",
     "load_compressed",
     "project_",
+    "round_psi_",
     "save_compressed",
     "to_dense",
 ]

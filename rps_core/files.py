@@ -81,6 +81,28 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SavedFile
     return SavedFile(Path(path), os.path.getsize(path), errors)
 
 
+def round_psi_(model: nn.Module) -> bool:
+    """Round the shared arrays in place to what a file keeps of them, so that model and file are one.
+
+    Args:
+        model: A compressed model, or a wrapper of one.
+
+    Returns:
+        Whether files round at all: the model is unchanged where ``RPSConfig.psi_dtype`` is float32.
+
+    Raises:
+        TypeError: If ``model`` is no module.
+        ValueError: If it is not compressed.
+    """
+    _, sharing = sharing_of(model)
+    if sharing.config.psi_dtype == "float32":
+        return False
+    with torch.no_grad():
+        for array in sharing.arrays:
+            array.psi.copy_(unpack(pack(array.psi, sharing.config.psi_dtype)))
+    return True
+
+
 def load_compressed(path: str | os.PathLike[str], fresh_model: nn.Module) -> nn.Module:
     """Fill a freshly built plain model from a file that :func:`save_compressed` wrote.
 

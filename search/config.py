@@ -52,6 +52,17 @@ class TrialConfig(SpecModel):
         return _digest(self.model_dump(mode="json", exclude_defaults=True, exclude={**NOT_IDENTITY, "seed": True}))
 
 
+def with_current(config: TrialConfig, data: DataSpec, model: ModelSpec, train: TrainSpec) -> TrialConfig:
+    """Return a trial with today's values of what is no part of its identity: where files lie, whether to compile."""
+    now = {"data": data, "model": model, "train": train}
+    return config.model_copy(
+        update={
+            part: getattr(config, part).model_copy(update={name: getattr(now[part], name) for name in names})
+            for part, names in NOT_IDENTITY.items()
+        }
+    )
+
+
 def _digest(fields: dict[str, object]) -> str:
     # A part whose only changes are no part of the identity is as good as absent.
     content = {name: value for name, value in fields.items() if value != {}}

@@ -166,7 +166,7 @@ class Trial:
         began = time.perf_counter()
         if self._best is not None:
             self.compressed.model.load_state_dict(self._best[2])
-        accuracy_val = self._final_accuracy_val()
+        accuracy_val = self._final_accuracy_val(rounded=self.compressed.settle())
         test = DeviceSplit.of(self._data.test, self.engine.device)
         accuracy, loss = self.trainer.evaluate(test)
         flops, latency_ms = measure.flops_and_latency(self.compressed.model, self._example)
@@ -182,10 +182,12 @@ class Trial:
         }
         return TrialResult(row, self._model_file())
 
-    def _final_accuracy_val(self) -> float:
+    def _final_accuracy_val(self, *, rounded: bool) -> float:
         """Return the validation accuracy of the weights that the trial is judged by, with their final statistics."""
         if self.config.train.recalibrate:
             recalibrate(self.trainer)
+        elif rounded:
+            pass
         elif self._best is not None:
             return self._best[0]
         elif self.history:
@@ -236,6 +238,7 @@ class Trial:
         self.round = facts["round"]
         self.trainer.restore(tensors, self.round, facts["epoch"])
         self._facts |= {name: facts.get(name, default) for name, default in self._facts.items()}
+        self._facts["compiled"] = bool(self._facts["compiled"]) and self.config.train.compile is not False
         self._facts["attempts"] += 1
         self.history = [EpochReport(**report) for report in facts["history"]]
         if "best" in facts:

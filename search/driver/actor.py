@@ -5,13 +5,16 @@ The driver imports this module, and must not import torch: what trains is loaded
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 
 from clusters.placement import limit_gpu_memory
 from search.driver.exchange import RunSettings
+
+if TYPE_CHECKING:
+    from search.driver.runner import TrialRunner
 
 
 class TrialActor(tune.Trainable):
@@ -24,19 +27,24 @@ class TrialActor(tune.Trainable):
         self._data = ray.get(data[0])
         self._settings = settings
         limit_gpu_memory(settings.gpus)
+        self._runner: TrialRunner | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another trial in this process."""
+        """Begin another trial in this process. Of one that the scheduler stopped, Tune says nothing else."""
         from search.driver.runner import TrialRunner
 
+        self.cleanup()
         self._runner = TrialRunner(new_config["trial"], self._data, self._settings)
         return True
 
     def step(self) -> dict[str, Any]:
         """Train one epoch."""
+        assert self._runner is not None
         return self._runner.step()
 
     def cleanup(self) -> None:
-        """Let go of the trial."""
-        self._runner.stop()
+        """Let go of the trial: its clock must not end the process of the next, nor its model lie beside that one's."""
+        if self._runner is not None:
+            self._runner.stop()
+            self._runner = None

@@ -69,6 +69,11 @@ def timeout_reason(folder: Folder, trial_id: str) -> str | None:
         limit = folder.read(timeout_path(trial_id)).decode(errors="replace")
     except FileNotFoundError:
         return None
+    return too_long(limit)
+
+
+def too_long(limit: str) -> str:
+    """Say that a trial ran out of its time, in seconds."""
     return f"it ran longer than failures.time_limit_s = {limit}"
 
 

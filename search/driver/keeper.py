@@ -54,8 +54,13 @@ class ModelKeeper:
         self._leaving: deque[str] = deque()
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Rebuild the frontiers from the tables, delete models that no frontier holds, and keep to the budget."""
-        for row in sorted(rows, key=lambda row: row["finished_at"]):
+        """Rebuild the frontiers from the tables, delete models that no frontier holds, and keep to the budget.
+
+        Args:
+            rows: Of the trials table, in the order in which they were recorded: :meth:`take` saw them in that one, and
+                times in them are those of several machines' clocks.
+        """
+        for row in rows:
             self._enter(row)
         kept = {point.trial_id for points in self._frontiers.values() for point in points} | self._waiting.keys()
         there = set()

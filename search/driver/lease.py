@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,6 +38,7 @@ class Lease:
         self._content: dict[str, Any] = {
             "token": uuid.uuid4().hex,
             "host": socket.gethostname(),
+            "machine": _machine(),
             "pid": os.getpid(),
             "process_started": _process_start(os.getpid()),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -112,10 +114,23 @@ def read_lease(folder: Folder) -> dict[str, Any] | None:
 
 
 def lives_here(lease: dict[str, Any]) -> bool | None:
-    """Return whether a lease's driver is a living process of this machine; None if it is of another machine."""
-    if lease["host"] != socket.gethostname():
+    """Return whether a lease's driver is a living process of this machine; None if it is of another machine.
+
+    Containers and copied machines may share a host's name, and not its processes.
+    """
+    if lease["host"] != socket.gethostname() or lease.get("machine", _machine()) != _machine():
         return None
     return _process_start(lease["pid"]) == lease["process_started"] is not None
+
+
+@cache
+def _machine() -> str:
+    """Return what tells a running system, and a container in it, from others of its name; "" where nothing does."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def _process_start(pid: int) -> str | None:

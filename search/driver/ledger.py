@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from search.config import TrialConfig, derive_seed
+from search.config import TrialConfig, derive_seed, with_current
 from search.errors import DIVERGED
 from search.proposing import ExhaustedError, Past, Proposer, combine, constraint_values, is_feasible
 from search.space import Suggestion
@@ -132,6 +132,8 @@ class Ledger:
         if self.stop_reason is not None and not self.exhausted:
             return None
         self.look_ahead()
+        while self._waiting and self.handed_out >= self._spec.trials and self._counts(self._waiting[0]):
+            self._waiting.popleft()  # A resumed search may want fewer trials than were proposed.
         if not self._waiting:
             return None
         run = self._waiting.popleft()
@@ -207,8 +209,9 @@ class Ledger:
     def _recall(self, journal: Sequence[Mapping[str, Any]], finished: Mapping[str, Mapping[str, Any]]) -> None:
         """Rebuild the state of an interrupted search from its tables."""
         for row in [*journal, *finished.values()]:
+            config = TrialConfig.model_validate_json(row["config_json"])
             run = Run(
-                TrialConfig.model_validate_json(row["config_json"]),
+                with_current(config, self._spec.data, self._spec.model, self._spec.train),
                 row["number"],
                 row["repeat"],
                 json.loads(row["params_json"]),

@@ -142,7 +142,7 @@ class PackHost:
         try:
             for lane, config in begun.items():
                 beside = next((runner for runner in list(self._runners.values()) if runner.ready), None)
-                self._runners[lane] = TrialRunner(config, self._data, self._settings, beside=beside)
+                self._runners[lane] = TrialRunner(config, self._data, self._settings, beside=beside, shared=True)
             return self._train({lane: self._runners[lane] for lane in lanes})
         except Exception as error:  # Not a trial's fault: its owner ends as if the process had died.
             logger.exception("the pack failed")

@@ -23,8 +23,12 @@ from search.results.store import ResultStore
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-STOP_CHECK_S = 1.0
+LOST_CHECK_S = 1.0
 EPOCHS_FLUSH_S = 30.0
+
+
+class FolderLostError(Exception):
+    """The experiment folder belongs to another driver now."""
 
 
 class Recorder(Callback):
@@ -41,7 +45,7 @@ class Recorder(Callback):
         *,
         known_epochs: dict[str, int],
         watch: Callable[[Progress], None],
-        stop_when: Callable[[], str | None],
+        lost_by: Callable[[], str | None],
     ) -> None:
         self._experiment = experiment
         self._store = store
@@ -51,7 +55,7 @@ class Recorder(Callback):
         self._progress = progress
         self._last_epoch = known_epochs
         self._watch = watch
-        self._stop_when = stop_when
+        self._lost_by = lost_by
         self._attempts: dict[str, int] = {}
         self._died: dict[str, int] = {}
         self._partial: dict[str, dict[str, Any]] = {}
@@ -104,18 +108,24 @@ class Recorder(Callback):
         self._end(trial.trial_id, run, row)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Propose ahead, write what has gathered, and show progress."""
-        self._searcher.look_ahead(trials)
+        """Propose ahead, write what has gathered, and show progress.
+
+        Raises:
+            FolderLostError: If another driver took the folder over: what this one still wrote or deleted there would
+                be the other's.
+        """
         now = time.monotonic()
+        if now - self._asked_at >= LOST_CHECK_S:
+            self._asked_at = now
+            if (reason := self._lost_by()) is not None:
+                self._ledger.stop_reason = reason
+                self._writer.abandon()
+                raise FolderLostError(reason)
+        self._searcher.look_ahead(trials)
         if self._writer.due:
             self._gather(of_running=now - self._epochs_at >= EPOCHS_FLUSH_S)
             with self._stop_on_failure():
                 self._writer.flush()
-        if now - self._asked_at >= STOP_CHECK_S:
-            self._asked_at = now
-            reason = self._stop_when()
-            if reason is not None:
-                self._ledger.stop_reason = reason
         self._watch(self._progress)
 
     def close(self) -> None:

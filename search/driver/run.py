@@ -21,6 +21,8 @@ from search.driver.warm import earlier_proposals
 from search.errors import UserError
 from search.proposing import Proposer
 from search.registry import resolve
+from search.results.parts import DamagedPartError
+from search.results.schema import TableName
 from search.results.store import ResultStore
 
 
@@ -70,9 +72,8 @@ def run_search(
     began = time.monotonic()
     with Lease(experiment.folder) as lease, sigterm_as_interrupt():
         store = ResultStore(experiment.folder)
-        _check_readable(store)
-        finished = store.read("trials").to_pylist()
-        journal = store.read("proposals").to_pylist()
+        finished = _read_whole(store, "trials")
+        journal = _read_whole(store, "proposals")
         spec = experiment.spec
         progress = Progress(spec.name, planned(spec, finished), spec.objectives.memory, spec.train.epochs)
         progress.recall(finished)
@@ -105,7 +106,7 @@ def run_search(
                     cluster,
                     reference_accuracy=prepared.meta["reference"]["accuracy"],
                     watch=watch,
-                    stop_when=lambda: "another driver took this folder over" if lease.lost.is_set() else None,
+                    lost_by=lambda: "another driver took this folder over" if lease.lost.is_set() else None,
                     verbose=verbose,
                 )
         except ClusterError as error:
@@ -137,16 +138,14 @@ def _ledger(
     return Ledger(spec, proposer, journal=journal, finished=finished, earlier=earlier_proposals(spec, prepared.space))
 
 
-def _check_readable(store: ResultStore) -> None:
-    """Refuse to go on from tables that cannot be read whole: what is missing would be trained and deleted again."""
-    for table in ("trials", "proposals"):
-        snapshot = store.snapshot(table)
-        expected = sum(part.name.rows for part in snapshot.parts)
-        if snapshot.problems or store.read(table, ["trial_id"]).num_rows < expected:
-            raise UserError(
-                f"{store.folder}: a part of the table {table} is damaged; "
-                f"save what can be saved with: rps-search check {store.folder} --repair"
-            )
+def _read_whole(store: ResultStore, table: TableName) -> list[dict[str, Any]]:
+    """Return a table's rows; refuse to go on without some: what is missing would be trained and deleted again."""
+    try:
+        return store.read_whole(table).to_pylist()
+    except DamagedPartError as error:
+        raise UserError(
+            f"{store.folder}: {error}; save what can be saved with: rps-search check {store.folder} --repair"
+        ) from error
 
 
 def _shares(progress: Progress, pack: int, starting: float, wall: float) -> dict[str, float]:

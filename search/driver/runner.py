@@ -7,12 +7,21 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from search.config import TrialConfig, describe_config
 from search.data.images import ImageData
-from search.driver.exchange import RunSettings, model_path, running_path, timeout_path, timeout_reason, to_json
+from search.driver.exchange import (
+    RunSettings,
+    model_path,
+    running_path,
+    timeout_path,
+    timeout_reason,
+    to_json,
+    too_long,
+)
 from search.errors import UserError
 from search.training.checkpoint import CheckpointError
 from search.training.engine import out_of_memory
@@ -20,6 +29,11 @@ from search.training.trainer import DivergedError, EpochReport
 from search.trial import Trial, TrialResult, threads_for
 
 logger = logging.getLogger(__name__)
+
+# Times its limit after which a trial counts as one that hangs, where its process is that of others, too.
+PATIENCE_WITH_OTHERS = 2.0
+# Pauses before a model is written again where the storage failed.
+RETRY_AFTER_S = (0.5, 2.0)
 
 
 class TrialRunner:
@@ -30,18 +44,26 @@ class TrialRunner:
         data: The images.
         settings: What all trials of the search share.
         beside: The runner of another trial in this process, whose images on the device this one reads too.
+        shared: Whether other trials run in this process, which dies where this one hangs: it has twice its time before
+            that, so that one which only takes too long ends alone, after its epoch.
     """
 
     def __init__(
-        self, config: str, data: ImageData, settings: RunSettings, *, beside: TrialRunner | None = None
+        self,
+        config: str,
+        data: ImageData,
+        settings: RunSettings,
+        *,
+        beside: TrialRunner | None = None,
+        shared: bool = False,
     ) -> None:
         self._data = data
         self._settings = settings
         self._trial: Trial | None = None
         self._config = TrialConfig.model_validate_json(config)
         self._began_at = datetime.now(UTC)
-        self._saved_at = time.monotonic()
-        self._watchdog = self._watch()
+        self._saved_at = self._began_s = time.monotonic()
+        self._watchdog = self._watch(PATIENCE_WITH_OTHERS if shared else 1.0)
         self._error: str | None = None
         self._reported = 0
         try:
@@ -72,10 +94,13 @@ class TrialRunner:
         return self.after(outcome)
 
     def kept(self, outcome: EpochReport | Exception) -> EpochReport | Exception:
-        """Write a checkpoint after an epoch, if it is time to; return the outcome, or why that failed."""
+        """Write a checkpoint after an epoch, if it is time to; return the outcome, or why it is late or failed."""
         trial = self.ready
         if trial is None or isinstance(outcome, Exception):
             return outcome
+        limit = self._settings.time_limit_s
+        if limit is not None and time.monotonic() - self._began_s > limit:
+            return TimeoutError(too_long(f"{limit:g}"))
         if time.monotonic() - self._saved_at >= self._settings.checkpoint_every_s:
             try:
                 self._write(running_path(trial.config.trial_id), trial.checkpoint())
@@ -125,6 +150,7 @@ class TrialRunner:
             "epoch": report.epoch,
             "accuracy_val": report.accuracy_val,
             "memory": getattr(trial.compressed, self._settings.memory),
+            "rounds": trial.compressed.rounds,
             "epoch_rows": self._unreported(trial),
         }
         if trial.done:
@@ -162,7 +188,7 @@ class TrialRunner:
 
     def _finished(self, end: TrialResult) -> dict[str, Any]:
         self._watchdog.cancel()
-        self._write(model_path(self._config.trial_id), end.model_file)
+        self._write(model_path(self._config.trial_id), end.model_file, retry_after_s=RETRY_AFTER_S)
         return {"trial_row": to_json(end.row), "done": True}
 
     def _failed(self, reason: str) -> dict[str, Any]:
@@ -183,14 +209,20 @@ class TrialRunner:
         self._reported = len(trial.history)
         return rows
 
-    def _write(self, path: str, data: bytes) -> None:
+    def _write(self, path: str, data: bytes, *, retry_after_s: Sequence[float] = ()) -> None:
         """Write a file; a full disk stops the search where the tables are written, not the trial here."""
-        try:
-            self._settings.folder.write_whole(path, data)
-        except OSError as error:
-            logger.warning("%s", error)
+        for pause in (*retry_after_s, None):
+            try:
+                self._settings.folder.write_whole(path, data)
+            except OSError as error:
+                if pause is None:
+                    logger.warning("%s", error)
+                else:
+                    time.sleep(pause)
+            else:
+                return
 
-    def _watch(self) -> threading.Timer:
+    def _watch(self, patience: float) -> threading.Timer:
         """Start the clock of a trial: one that hangs cannot look at a clock itself."""
 
         limit = self._settings.time_limit_s
@@ -199,7 +231,7 @@ class TrialRunner:
             self._write(timeout_path(self._config.trial_id), f"{limit:g}".encode())
             os._exit(1)
 
-        timer = threading.Timer(limit if limit is not None else threading.TIMEOUT_MAX, expire)
+        timer = threading.Timer(limit * patience if limit is not None else threading.TIMEOUT_MAX, expire)
         timer.daemon = True
         if limit is not None:
             timer.start()

@@ -25,7 +25,7 @@ from search.driver.lane import LaneActor, LaneOffice
 from search.driver.ledger import Ledger
 from search.driver.lookups import lookups_kept
 from search.driver.progress import Progress
-from search.driver.recorder import Recorder
+from search.driver.recorder import FolderLostError, Recorder
 from search.driver.searcher import LedgerSearcher
 from search.driver.silence import Silence
 from search.driver.weights import read_weights
@@ -33,7 +33,7 @@ from search.results.store import ResultStore
 from search.spec import Spec
 from search.stopping import MOASHA
 from search.stopping.first_come import FirstComeScheduler
-from search.stopping.tune_scheduler import MOASHAScheduler
+from search.stopping.tune_scheduler import MOASHAScheduler, Seed
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def run_trials(
     *,
     reference_accuracy: float,
     watch: Callable[[Progress], None],
-    stop_when: Callable[[], str | None],
+    lost_by: Callable[[], str | None],
     verbose: bool,
 ) -> None:
     """Run trials on a cluster until the ledger has no other, or a person interrupts.
@@ -76,7 +76,8 @@ def run_trials(
         cluster: Where trials run.
         reference_accuracy: A trial that is no better adds nothing to the hypervolume.
         watch: Called with the progress several times a second.
-        stop_when: Asked about once a second; a reason ends the search.
+        lost_by: Asked about once a second; why the folder is another driver's now, if it is: the search then ends at
+            once, and writes nothing more.
         verbose: Let Tune talk.
 
     Raises:
@@ -102,7 +103,7 @@ def run_trials(
         progress,
         known_epochs=_known_epochs(store, finished),
         watch=watch,
-        stop_when=stop_when,
+        lost_by=lost_by,
     )
     with (
         tempfile.TemporaryDirectory(prefix="rps-tune-") as scratch,
@@ -130,6 +131,8 @@ def run_trials(
             )
         except KeyboardInterrupt:
             logger.debug("interrupted again while stopping")
+        except FolderLostError as error:
+            logger.debug("%s", error)
         finally:
             recorder.close()
 
@@ -195,16 +198,20 @@ def _scheduler(
     """Return what decides which trials go on: early stopping, filled with what is known, or what lets all."""
     if moasha is None:
         return FirstComeScheduler()
-    memory = {row["trial_id"]: row[experiment.spec.objectives.memory] for row in finished}
+    # As the scheduler does: first seeds only, and nothing that trained in several rounds.
+    epochs = experiment.spec.train.epochs
+    judged = [row for row in finished if row["repeat"] == 0 and (row["epochs_run"] or 0) <= epochs]
+    memory = {row["trial_id"]: row[experiment.spec.objectives.memory] for row in judged}
     for row in store.read("epochs", ["trial_id", "epoch", "accuracy_val"]).to_pylist():
         if memory.get(row["trial_id"]):
             moasha.report(row["trial_id"], row["epoch"], row["accuracy_val"], memory[row["trial_id"]])
 
-    def name_of(trial: Any) -> str:
+    def seed_of(trial: Any) -> Seed | None:
         run = searcher.runs.get(trial.trial_id)
-        return run.trial_id if run else trial.trial_id
+        return Seed(run.trial_id, run.number, run.repeat) if run else None
 
-    return MOASHAScheduler(moasha, name_of=name_of)
+    stopped = [row["number"] for row in judged if row["status"] == "pruned"]
+    return MOASHAScheduler(moasha, seed_of=seed_of, stopped=stopped)
 
 
 def _clear_leftovers(experiment: Experiment, ledger: Ledger) -> None:

@@ -41,6 +41,7 @@ class Writer:
         self._took_s = 0.0
         self._batches = 0
         self._to_clean: deque[Row] = deque()
+        self._abandoned = False
         self.rows: dict[TableName, list[Row]] = {"proposals": [], "epochs": [], "trials": []}
         """What gathers, by table. Add at the end only, and what a row builds on before it: see :meth:`_write`."""
 
@@ -80,6 +81,10 @@ class Writer:
         finally:
             self._thread.shutdown()
 
+    def abandon(self) -> None:
+        """Write and clean up nothing more, but what is being written: the folder is another's."""
+        self._abandoned = True
+
     def _settle(self) -> None:
         """Wait for what is being written, and raise what went wrong."""
         writing = self._writing
@@ -98,7 +103,7 @@ class Writer:
         self._append("epochs", epochs)
         self._append("trials", trials)
         self._to_clean += trials
-        while self._to_clean:
+        while self._to_clean and not self._abandoned:
             self._clean_up(self._to_clean[0])
             self._to_clean.popleft()
         self._batches += 1
@@ -111,11 +116,13 @@ class Writer:
         self._took_s = took_s
 
     def _finish(self) -> None:
+        if self._abandoned:
+            return
         self._write()
         self._compact()
 
     def _append(self, table: TableName, rows: list[Row]) -> None:
-        if rows:
+        if rows and not self._abandoned:
             self._store.append(table, rows)
             del self.rows[table][: len(rows)]  # Others may have been added at the end meanwhile.
 

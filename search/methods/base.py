@@ -74,6 +74,10 @@ class Compressed:
         """Write the model as compactly as it can be stored."""
         self._save(self.model, path)
 
+    def settle(self) -> bool:
+        """Make the trained model what its file holds, where that rounds; return whether this changed it."""
+        return False
+
     def after_epoch(self, epoch: int) -> None:
         """Look at the model after an epoch of the first round (a lottery ticket remembers the rewinding point)."""
 

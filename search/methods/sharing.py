@@ -9,11 +9,19 @@ from typing import Literal
 
 from torch import nn
 
-from rps_core import RPSConfig, compress_, compression_summary, load_compressed, project_, save_compressed
+from rps_core import RPSConfig, compress_, compression_summary, load_compressed, project_, round_psi_, save_compressed
 from rps_core.gradient_scaling import DEFAULT_GRADIENT_SCALING
 from search.methods.base import Compressed, Workbench, loads_with
 
 logger = logging.getLogger(__name__)
+
+
+class Shared(Compressed):
+    """A model whose file may round the shared array."""
+
+    def settle(self) -> bool:
+        """Round the array as the file does. See :class:`Compressed`."""
+        return round_psi_(self.model)
 
 
 @loads_with(lambda bench, path: load_compressed(path, bench.build(1.0)))
@@ -47,7 +55,7 @@ def rps(
     if summary.relative_error is not None:
         errors = ", ".join(f"{layer} {error:.3f}" for layer, error in summary.relative_error.items())
         logger.info("relative error of each layer's weights, shared at ratio %g: %s", config.ratio, errors)
-    return Compressed(
+    return Shared(
         model,
         virtual_size=summary.virtual_size,
         stored_parameters=summary.stored_parameters,

@@ -115,7 +115,11 @@ class StudyModel:
         self._seed = seed
         self._startup_trials = startup_trials
         self._history = History(kind.capacity, seed)
-        self._sampler = (JointSampler if kind.joint else BlockSampler)(space, kind.make(seed, startup_trials))
+        self._sampler = (JointSampler if kind.joint else BlockSampler)(
+            # Optuna takes 32 bits.
+            space,
+            kind.make(digest([seed]) % 2**32, startup_trials),
+        )
         self._study: optuna.Study | None = None
         self._asked = 0
         self._learned = 0

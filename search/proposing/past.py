@@ -65,18 +65,21 @@ def observe(past: Past) -> Observation | None:
 
 
 def combine(repeats: Sequence[Past]) -> Past:
-    """Return what a proposal that was trained with several seeds came to: the mean over those that did not fail.
+    """Return what a proposal that was trained with several seeds came to: the mean over those that finished.
+
+    Where none did, over those that were stopped early.
 
     Args:
         repeats: The results of one proposal, at least one, none still running.
     """
-    ended = [seen for seen in map(_known, repeats) if seen is not None]
+    finished = [past for past in repeats if past.status == "finished"]
+    ended = [seen for seen in map(_known, finished or repeats) if seen is not None]
     if not ended:
         return repeats[0]
     count = len(ended)
     return Past(
         params=repeats[0].params,
-        status="finished" if any(past.status == "finished" for past in repeats) else "pruned",
+        status="finished" if finished else "pruned",
         number=repeats[0].number,
         accuracy=sum(accuracy for accuracy, _, _ in ended) / count,
         memory=sum(memory for _, memory, _ in ended) / count,

@@ -86,6 +86,8 @@ class ResultStore:
         self.folder = folder
         self._silent = silent
         self._warned: set[str] = set()
+        # When the newest part of a table was written, by the clocks of all that wrote.
+        self._newest_ns: dict[TableName, int] = {}
 
     def append(self, table: TableName, rows: Sequence[Mapping[str, Any]] | pa.Table) -> str:
         """Write rows as one part and return its path. Rows are on disk from the moment this returns.
@@ -104,7 +106,15 @@ class ResultStore:
         if not len(rows):
             raise ValueError("a part needs at least one row")
         arrow = rows.cast(TABLES[table]) if isinstance(rows, pa.Table) else rows_to_table(table, rows)
-        return self._write(table, unique_rows(table, arrow), time.time_ns())
+        return self._write(table, unique_rows(table, arrow), self._now_ns(table))
+
+    def _now_ns(self, table: TableName) -> int:
+        """Return the time, but one after that of every part: the order of recording outlives a clock put back."""
+        if table not in self._newest_ns:
+            names = [PartName.parse(entry.path.rpartition("/")[2]) for entry in self.folder.list(f"{PREFIX}/{table}")]
+            self._newest_ns[table] = max((name.time_ns for name in names if name is not None), default=0)
+        self._newest_ns[table] = max(time.time_ns(), self._newest_ns[table] + 1)
+        return self._newest_ns[table]
 
     def _write(self, table: TableName, rows: pa.Table, time_ns: int, replaces: Sequence[str] = ()) -> str:
         name, data = encode(table, rows, time_ns, replaces)
@@ -167,6 +177,18 @@ class ResultStore:
             raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}")
         rows, problems = self._retry(lambda: self._read(table, wanted, dictionary))
         self.warn(problems)
+        return rows
+
+    def read_whole(self, table: TableName) -> pa.Table:
+        """Return a table, each key once, if all that was written can be read.
+
+        Raises:
+            DamagedPartError: Naming a part that cannot.
+            UserError: If a part was written by a later version.
+        """
+        rows, problems = self._retry(lambda: self._read(table, TABLES[table].names, ()))
+        if problems:
+            raise DamagedPartError(f"{problems[0].path} is damaged: {problems[0].what}")
         return rows
 
     def warn(self, problems: Sequence[Problem]) -> None:

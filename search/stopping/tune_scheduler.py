@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray.tune.schedulers import TrialScheduler
 
@@ -16,30 +16,56 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 
+class Seed(NamedTuple):
+    """A trial as one of the seeds of its proposal.
+
+    Attributes:
+        name: The trial's name, the same after a restart.
+        number: Number of the proposal.
+        repeat: Which of its seeds this is, from 0.
+    """
+
+    name: str
+    number: int
+    repeat: int
+
+
 class MOASHAScheduler(FirstComeScheduler):
     """Starts trials in their order and stops those that MO-ASHA stops.
 
-    Results carry ``epoch_rows``, one JSON object an epoch with ``epoch`` and ``accuracy_val``, and ``memory``; one that
-    carries ``trial_row`` is a trial's last and is not judged.
+    A proposal is judged by the first of its seeds, and all of them end with it: judged one by one, the lucky ones
+    would go on, and their mean would tell of luck. Trials that train in several rounds (lottery tickets) are not
+    judged: until the last round their accuracy is not that of the model whose memory they state.
+
+    Results carry ``epoch_rows``, one JSON object an epoch with ``epoch`` and ``accuracy_val``, ``memory`` and
+    ``rounds``; one that carries ``trial_row`` is a trial's last and is not judged.
     """
 
-    def __init__(self, moasha: MOASHA, *, name_of: Callable[[Trial], str] = lambda trial: trial.trial_id) -> None:
+    def __init__(self, moasha: MOASHA, *, seed_of: Callable[[Trial], Seed | None], stopped: Iterable[int] = ()) -> None:
         """Judge by ``moasha``.
 
         Args:
             moasha: The rungs, filled with what is already known when a search is resumed.
-            name_of: Names a trial the same after a restart.
+            seed_of: Tells which seed of which proposal a trial is; None lets it go on.
+            stopped: Proposals whose first seed was stopped before.
         """
         super().__init__()
         self._moasha = moasha
-        self._name_of = name_of
+        self._seed_of = seed_of
+        self._stopped = set(stopped)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Return Tune's word for what the trial does next."""
         if result.get("trial_row") is not None:
             return TrialScheduler.CONTINUE
-        # Each rung by the accuracy at its own epoch: a trial that goes on from a checkpoint tells of several at once.
-        epochs = [json.loads(row) for row in result["epoch_rows"]]
-        name, memory = self._name_of(trial), result["memory"]
-        verdicts = [self._moasha.report(name, epoch["epoch"], epoch["accuracy_val"], memory) for epoch in epochs]
-        return TrialScheduler.STOP if "stop" in verdicts else TrialScheduler.CONTINUE
+        seed = self._seed_of(trial)
+        if seed is None or result["rounds"] > 1:
+            return TrialScheduler.CONTINUE
+        if seed.repeat == 0:
+            # Each rung by the accuracy at its own epoch: a trial that goes on from a checkpoint tells of several.
+            epochs = [json.loads(row) for row in result["epoch_rows"]]
+            memory = result["memory"]
+            verdicts = [self._moasha.report(seed.name, one["epoch"], one["accuracy_val"], memory) for one in epochs]
+            if "stop" in verdicts:
+                self._stopped.add(seed.number)
+        return TrialScheduler.STOP if seed.number in self._stopped else TrialScheduler.CONTINUE

@@ -33,7 +33,7 @@ def world(tmp_path, make_spec, make_proposer):
         progress,
         known_epochs={},
         watch=lambda progress: None,
-        stop_when=lambda: None,
+        lost_by=lambda: None,
     )
     return SimpleNamespace(
         recorder=recorder, store=store, ledger=ledger, searcher=searcher, progress=progress, folder=folder

@@ -4,17 +4,26 @@ from types import SimpleNamespace
 from ray.tune.schedulers import TrialScheduler
 
 from search.stopping import MOASHA
-from search.stopping.tune_scheduler import MOASHAScheduler
+from search.stopping.tune_scheduler import MOASHAScheduler, Seed
 
 
-def result(accuracy, memory, epoch=1, **more):
-    return {"epoch_rows": [json.dumps({"epoch": epoch, "accuracy_val": accuracy})], "memory": memory, **more}
+def result(accuracy, memory, epoch=1, rounds=1, **more):
+    rows = [json.dumps({"epoch": epoch, "accuracy_val": accuracy})]
+    return {"epoch_rows": rows, "memory": memory, "rounds": rounds, **more}
+
+
+def seed_of(trial):
+    name = trial.config["name"]
+    return Seed(str(name), trial.config.get("number", name), trial.config.get("repeat", 0))
+
+
+def make_scheduler(**settings):
+    moasha = MOASHA(grace_epochs=1, reduction_factor=3, max_epochs=9)
+    return MOASHAScheduler(moasha, seed_of=seed_of, **settings)
 
 
 def scheduler_with_good_trials():
-    scheduler = MOASHAScheduler(
-        MOASHA(grace_epochs=1, reduction_factor=3, max_epochs=9), name_of=lambda trial: trial.config["name"]
-    )
+    scheduler = make_scheduler()
     for index in range(5):
         trial = SimpleNamespace(config={"name": index})
         assert scheduler.on_trial_result(None, trial, result(0.9, 10)) in ("CONTINUE", "STOP")
@@ -43,3 +52,50 @@ def test_a_trial_that_tells_of_several_epochs_is_judged_at_each_rung_by_what_it_
         json.dumps({"epoch": e, "accuracy_val": a}) for e, a in [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.99)]
     ]
     assert scheduler.on_trial_result(None, SimpleNamespace(config={"name": "late"}), late) == TrialScheduler.STOP
+
+
+def trial_of(number, repeat):
+    return SimpleNamespace(config={"name": f"{number}-{repeat}", "number": number, "repeat": repeat})
+
+
+def test_a_proposal_is_judged_by_its_first_seed_and_all_of_them_end_with_it():
+    scheduler = scheduler_with_good_trials()
+    bad, good = [trial_of(10, repeat) for repeat in range(3)], [trial_of(11, repeat) for repeat in range(3)]
+    assert scheduler.on_trial_result(None, bad[1], result(0.1, 100)) == TrialScheduler.CONTINUE
+    assert scheduler.on_trial_result(None, bad[0], result(0.1, 100)) == TrialScheduler.STOP
+    assert scheduler.on_trial_result(None, bad[1], result(0.99, 100, epoch=2)) == TrialScheduler.STOP
+    assert scheduler.on_trial_result(None, bad[2], result(0.99, 100)) == TrialScheduler.STOP
+    assert scheduler.on_trial_result(None, good[0], result(0.95, 5)) == TrialScheduler.CONTINUE
+    for unlucky in good[1:]:
+        assert scheduler.on_trial_result(None, unlucky, result(0.1, 5)) == TrialScheduler.CONTINUE
+
+
+def test_further_seeds_fill_no_rungs():
+    scheduler = make_scheduler()
+    for repeat in range(1, 9):
+        scheduler.on_trial_result(None, trial_of(1, repeat), result(0.9, 10))
+    assert scheduler.on_trial_result(None, trial_of(2, 0), result(0.1, 100)) == TrialScheduler.CONTINUE
+
+
+def test_after_a_restart_the_seeds_of_a_stopped_proposal_end_too():
+    scheduler = make_scheduler(stopped=[7])
+    assert scheduler.on_trial_result(None, trial_of(7, 1), result(0.9, 10)) == TrialScheduler.STOP
+    assert scheduler.on_trial_result(None, trial_of(8, 1), result(0.9, 10)) == TrialScheduler.CONTINUE
+
+
+def test_a_ticket_whose_accuracy_is_still_that_of_a_larger_model_neither_stops_nor_stops_others():
+    scheduler = make_scheduler()
+    for index in range(5):
+        ticket = result(0.95, 1, rounds=12)
+        assert scheduler.on_trial_result(None, trial_of(index, 0), ticket) == TrialScheduler.CONTINUE
+    for index in range(5, 8):
+        assert scheduler.on_trial_result(None, trial_of(index, 0), result(0.5, 100 + index)) == "CONTINUE" or index > 6
+    assert scheduler.on_trial_result(None, trial_of(9, 0), result(0.1, 500, rounds=12)) == TrialScheduler.CONTINUE
+
+
+def test_a_trial_that_nobody_knows_any_more_goes_on():
+    scheduler = MOASHAScheduler(
+        MOASHA(grace_epochs=1, reduction_factor=3, max_epochs=9), seed_of=lambda trial: None, stopped=()
+    )
+    for index in range(9):
+        assert scheduler.on_trial_result(None, trial_of(index, 0), result(0.1, 10 + index)) == "CONTINUE"
