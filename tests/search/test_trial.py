@@ -6,12 +6,13 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
+from rps_core import load_compressed
 from search.errors import UserError
 from search.registry import METHODS
 from search.spec import ModelSpec, TrainSpec
 from search.training.checkpoint import CheckpointError
 from search.training.trainer import DivergedError
-from search.trial import Trial
+from search.trial import Trial, build
 
 
 def run(config, data, *, interrupt_after: int | None = None):
@@ -44,6 +45,20 @@ def test_every_method_learns_and_a_resumed_trial_is_the_same_trial(method, make_
     assert whole.history[-1].loss < whole.history[0].loss
     assert [report.epoch for report in whole.history] == list(range(1, result.row["epochs_run"] + 1))
     assert len(result.model_file) == result.row["stored_bytes"]
+
+
+@pytest.mark.parametrize("psi_dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("choice", ["last", "best_val"])
+def test_a_model_is_judged_as_its_file_rounds_it(psi_dtype, choice, make_config, tiny_data, tmp_path):
+    train = TrainSpec(epochs=4, batch_size=16, epoch_choice=choice, precision="float32")
+    config = make_config("rps", ratio=40.0, args={"psi_dtype": psi_dtype}, train=train)
+    trial, result = run(config, tiny_data)
+    (tmp_path / "model").write_bytes(result.model_file)
+    stored = load_compressed(tmp_path / "model", build(config, tiny_data))
+    psi, theirs = (dict(model.named_parameters()) for model in (trial.compressed.model, stored))
+    assert all(torch.allclose(psi[name], theirs[name], rtol=1e-6, atol=0) for name in psi)
+    trial.compressed.model.load_state_dict(stored.state_dict())
+    assert trial.trainer.evaluate(trial.trainer.val)[0] == result.row["accuracy_val"]
 
 
 def test_convolutions_dropout_and_best_epochs_survive_an_interruption_too(make_config, tiny_data):

@@ -129,3 +129,11 @@ def test_deleting_that_failed_is_done_when_the_trial_is_taken_again_and_nothing_
     assert kept(folder) == {"b"}
     end(folder, keeper, row("c", 0.1, 900))
     assert kept(folder) == {"b"}
+
+
+def test_a_resumed_search_keeps_the_same_model_whatever_the_clocks_of_its_machines_say(folder):
+    rows = [row("b", 0.5, 100, number=0, repeat=1) | {"finished_at": 9}, row("a", 0.6, 100, number=0)]
+    end(folder, ModelKeeper(folder, "stored_bytes", repeats=2), *rows)
+    assert kept(folder) == {"b"}
+    ModelKeeper(folder, "stored_bytes", repeats=2).recall(rows)
+    assert kept(folder) == {"b"}

@@ -78,6 +78,18 @@ def test_a_driver_on_another_machine_whose_heart_stands_still_is_dead(folder):
         assert read_lease(folder)["host"] == socket.gethostname()
 
 
+def test_a_driver_in_another_container_of_the_same_name_is_judged_by_its_heart(folder, monkeypatch):
+    def twin(beat):
+        content = json.loads(elsewhere(beat)) | {"host": socket.gethostname(), "machine": "another boot"}
+        return json.dumps(content).encode()
+
+    folder.write_whole(PATH, twin(1))
+    assert lives_here(read_lease(folder)) is None
+    monkeypatch.setattr(time, "sleep", lambda seconds: folder.write_whole(PATH, twin(2)))
+    with pytest.raises(UserError, match="another driver works here"), Lease(folder, beat_s=0.05):
+        pass
+
+
 def test_the_heart_beats_and_a_loss_is_noticed(folder):
     with Lease(folder, beat_s=0.02) as lease:
         before = read_lease(folder)["beat"]

@@ -285,3 +285,36 @@ def test_a_run_that_is_put_back_after_the_space_is_used_up_is_run_all_the_same(m
     for run in (first, second):
         ledger.record(run, end_of(run))
     assert ledger.recorded == ledger.handed_out == 2
+
+
+def test_what_does_not_change_a_trial_is_that_of_the_spec_as_it_is_now(make_spec, make_proposer, end_of):
+    before = make_spec(data={"name": "parquet", "path": "/old"})
+    ledger = Ledger(before, make_proposer(before))
+    runs = [ledger.next() for _ in range(3)]
+    journal = [run.journal_row("test") for run in runs]
+    now = make_spec(data={"name": "parquet", "path": "/new"}, train={"epochs": 2, "batch_size": 16, "compile": False})
+    again = Ledger(now, make_proposer(now), journal=journal, finished=[end_of(runs[0])])
+    for run in runs[1:]:
+        resumed = again.next()
+        assert resumed.trial_id == run.trial_id
+        assert (resumed.config.data.path, resumed.config.train.compile) == ("/new", False)
+
+
+def test_a_resumed_search_that_wants_fewer_trials_hands_out_no_more(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=6)
+    ledger = Ledger(spec, make_proposer(spec))
+    runs = [ledger.next() for _ in range(5)]
+    rows = [end_of(run) for run in runs[:3]]
+    fewer = make_spec(trials=4)
+    again = Ledger(fewer, make_proposer(fewer), journal=[run.journal_row("test") for run in runs], finished=rows)
+    assert again.next().trial_id == runs[3].trial_id
+    assert again.next() is None
+
+
+def test_of_seeds_of_which_some_finished_the_sampler_hears_those(make_spec, make_proposer, end_of):
+    spec = make_spec(search={"early_stopping": {}})
+    row = end_of(Ledger(spec, make_proposer(spec)).next(), accuracy=0.9)
+    stopped = row | {"status": "pruned", "epochs_run": 1, "accuracy_val": 0.2}
+    past = outcome({}, [stopped, row], spec)
+    assert (past.status, past.accuracy) == ("finished", 0.9)
+    assert outcome({}, [stopped, stopped], spec).status == "pruned"

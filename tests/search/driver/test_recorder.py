@@ -9,7 +9,7 @@ from search.driver.exchange import from_json, running_path, timeout_path, to_jso
 from search.driver.keeper import ModelKeeper
 from search.driver.ledger import Ledger
 from search.driver.progress import Progress
-from search.driver.recorder import Recorder
+from search.driver.recorder import FolderLostError, Recorder
 from search.driver.searcher import LedgerSearcher
 from search.results.folder import Folder
 from search.results.store import ResultStore
@@ -24,6 +24,7 @@ def world(tmp_path, make_spec, make_proposer):
     ledger = Ledger(spec, make_proposer(spec))
     searcher = LedgerSearcher(ledger, 2)
     progress = Progress("test", spec.trials, "stored_bytes", 2)
+    lost = []
     recorder = Recorder(
         "test",
         store,
@@ -33,10 +34,10 @@ def world(tmp_path, make_spec, make_proposer):
         progress,
         known_epochs={},
         watch=lambda progress: None,
-        lost_by=lambda: None,
+        lost_by=lambda: lost[0] if lost else None,
     )
     return SimpleNamespace(
-        recorder=recorder, store=store, ledger=ledger, searcher=searcher, progress=progress, folder=folder
+        lost=lost, recorder=recorder, store=store, ledger=ledger, searcher=searcher, progress=progress, folder=folder
     )
 
 
@@ -209,3 +210,18 @@ def test_the_driver_does_not_wait_for_a_slow_storage(world, end_of, monkeypatch)
     wait_for(world, lambda: world.store.read("trials").num_rows == 2)
     world.recorder.close()
     assert world.store.read("trials").num_rows == 2
+
+
+def test_a_driver_that_lost_its_folder_ends_at_once_and_writes_and_deletes_nothing_more(world, end_of, monkeypatch):
+    monkeypatch.setattr("search.driver.recorder.LOST_CHECK_S", 0.0)
+    trial = start(world, "one")
+    run = world.searcher.runs["one"]
+    world.folder.write_whole(running_path(run.trial_id), b"of the other driver")
+    report(world, trial, [1, 2], end_of(run))
+    world.lost.append("another driver took this folder over")
+    with pytest.raises(FolderLostError, match="another driver"):
+        world.recorder.on_step_end(0, [])
+    world.recorder.close()
+    assert world.ledger.stop_reason == "another driver took this folder over"
+    assert world.store.read("trials").num_rows == 0
+    assert world.folder.exists(running_path(run.trial_id))

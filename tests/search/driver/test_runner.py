@@ -1,10 +1,12 @@
 import json
+import time
 from dataclasses import replace
 
 import pytest
 
-from search.driver.exchange import REPORT_EVERY_S, report_interval
+from search.driver.exchange import REPORT_EVERY_S, model_path, report_interval
 from search.driver.runner import TrialRunner
+from search.results.folder import Folder
 from search.trial import Trial
 
 
@@ -75,3 +77,35 @@ def test_a_checkpoint_that_cannot_be_written_fails_the_trial(config, settings, t
 def test_a_thousand_trials_report_rarely_and_a_few_often():
     assert report_interval(2) == REPORT_EVERY_S
     assert report_interval(1000) == 30.0
+
+
+def test_where_others_run_too_a_trial_that_takes_too_long_ends_alone(config, settings, tiny_data, monkeypatch):
+    settings = replace(settings, time_limit_s=0.05, report_every_s=0.0)
+    step = Trial.step
+
+    def slow(trial):
+        time.sleep(0.06)
+        return step(trial)
+
+    monkeypatch.setattr("search.driver.runner.PATIENCE_WITH_OTHERS", 100.0)
+    monkeypatch.setattr(Trial, "step", slow)
+    runner = TrialRunner(config, tiny_data, settings, shared=True)
+    row = json.loads(runner.step()["trial_row"])
+    assert row["status"] == "failed"
+    assert row["error"] == "it ran longer than failures.time_limit_s = 0.05"
+
+
+def test_a_model_is_written_though_the_storage_fails_once(config, settings, tiny_data, monkeypatch):
+    write_whole, failures = Folder.write_whole, []
+
+    def fails_once(folder, path, data):
+        if path.startswith("checkpoints/models") and not failures:
+            failures.append(path)
+            raise OSError("away for a moment")
+        return write_whole(folder, path, data)
+
+    monkeypatch.setattr(Folder, "write_whole", fails_once)
+    monkeypatch.setattr("search.driver.runner.RETRY_AFTER_S", (0.0,))
+    result = TrialRunner(config, tiny_data, settings).step()
+    assert failures
+    assert settings.folder.exists(model_path(json.loads(result["trial_row"])["trial_id"]))

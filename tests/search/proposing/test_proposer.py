@@ -284,3 +284,13 @@ def test_a_sampler_models_whatever_startup_trials_asks_for(monkeypatch):
     run(proposer, 40, in_flight=1)
     assert len(asked) >= 40
     assert all(asked)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("seed", [2**32 - 1, 2**62])
+def test_any_seed_of_a_spec_will_do(sampler, seed):
+    proposer = Proposer(space(), sampler=sampler, seed=seed, startup_trials=2)
+    for _ in range(4):
+        number, suggestion = proposer.ask()
+        proposer.tell(number, status="finished", **outcome(suggestion))
+    assert proposer.ask()[0] == 4

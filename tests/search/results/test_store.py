@@ -10,6 +10,7 @@ import pytest
 
 from search.errors import UserError
 from search.results import Folder, ResultStore
+from search.results.parts import DamagedPartError
 from search.results.store import read_all
 
 
@@ -194,3 +195,26 @@ def test_names_that_differ_between_parts_and_folders_are_read_as_a_dictionary(tm
     wanted = read_all(stores, "trials", names).to_pylist()
     assert [row["method"] for row in wanted] == ["rps", "snip", "rand", "rps"]
     assert read_all(stores, "trials", names, dictionary=names).to_pylist() == wanted
+
+
+def test_a_table_with_duplicates_is_whole_and_one_with_a_damaged_part_is_not(store, trial):
+    rows = [trial(number) for number in range(4)]
+    store.append("trials", rows)
+    path = store.append("trials", rows[:2])
+    assert store.read_whole("trials").num_rows == 4
+    data = bytearray(store.folder.read(path))
+    data[10] ^= 1
+    store.folder.write_whole(path, bytes(data))
+    with pytest.raises(DamagedPartError, match=f"{path} is damaged"):
+        store.read_whole("trials")
+
+
+def test_rows_keep_the_order_of_recording_though_a_clock_is_put_back(store, trial, monkeypatch):
+    store.append("trials", [trial(0)])
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now - 3600 * 10**9)
+    store.append("trials", [trial(1)])
+    later = ResultStore(store.folder)
+    later.append("trials", [trial(2)])
+    later.append("trials", [trial(3)])
+    assert later.read("trials", ["number"])["number"].to_pylist() == [0, 1, 2, 3]
