@@ -8,6 +8,7 @@ From Python as from the command line::
     results.trials.to_pandas()
 """
 
-from search.api import launch, load, resume
+from search.api import InterruptedSearchError, launch, load, resume
+from search.errors import UserError
 
-__all__ = ["launch", "load", "resume"]
+__all__ = ["InterruptedSearchError", "UserError", "launch", "load", "resume"]

@@ -47,6 +47,12 @@ app.add_typer(cluster.cluster_app, name="cluster")
 
 def main() -> None:
     """Run the command line. Wrong input is one line on stderr and exit code 2, never a traceback."""
+    if sys.stdout is None:  # Closed before the start.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+    try:
+        " ".join(sys.argv).encode()
+    except UnicodeEncodeError:
+        _refuse("an argument is not valid UTF-8")
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()

@@ -182,7 +182,9 @@ class _Asked:
         found = []
         for name, (table, row) in rows.items():
             if row is None:
-                reason = "a knee needs three" if name == "knee" else "none is that small or that accurate"
+                reason = "none is that small or that accurate"
+                if name == "knee":
+                    reason = "none is above the line between the ends"
                 raise UserError(f"no point is {name}: {reason}, of {table.num_rows}")
             one = table.slice(row, 1).select(points.column_names)
             found.append(one.add_column(0, "pick", pa.array([name])))

@@ -45,11 +45,15 @@ def write(reader: pa.RecordBatchReader, form: Format | None, out: str | None) ->
     """Write a stream of batches in a format to a file or standard output. A file appears whole or not at all.
 
     Raises:
-        UserError: If Parquet is to go to standard output, the format has no such type, or the file cannot be written.
+        UserError: If Parquet is to go to standard output, the format has no such type or cannot tell two columns
+            apart, or the file cannot be written.
     """
     form = form or _by_ending(out)
     if out is None and form is Format.PARQUET:
         raise UserError("Parquet needs a file to go to: add --out FILE.parquet")
+    twice = next((name for name in reader.schema.names if reader.schema.names.count(name) > 1), None)
+    if twice is not None and form in {Format.JSON, Format.PARQUET}:
+        raise UserError(f"{form} has one value of a name, but two columns are named {twice!r}: name one with AS")
     with _whole_file(Path(out)) if out else contextlib.nullcontext(sys.stdout.buffer) as stream:
         try:
             _WRITERS[form](reader, stream)

@@ -125,7 +125,10 @@ def _as_raw(returned: Any, name: str) -> RawImages:
 
 def _pair(part: Any, name: str) -> Split:
     if isinstance(part, tuple | list) and len(part) == 2:
-        return Split(np.asarray(part[0]), np.asarray(part[1]))
+        try:
+            return Split(np.asarray(part[0]), np.asarray(part[1]))
+        except ValueError as error:  # rows of different lengths
+            raise UserError(f"data {name!r}: images and labels must be arrays ({error})") from error
     raise UserError(f"data {name!r}: each part must be a pair (images, labels), not {type(part).__name__}")
 
 

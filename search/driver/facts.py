@@ -16,6 +16,7 @@ from baselines import sparse_summary
 from search.data import ImageData, check_batch_size, load_dataset
 from search.driver.prepare import Facts
 from search.driver.weights import read_weights
+from search.errors import UserError
 from search.methods import check_arguments, check_feasible, layer_shapes
 from search.models import build_model, stage_patterns
 from search.models.weights import load_weights_
@@ -31,7 +32,7 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
         UserError: If the data, the model or a method is not what the spec says.
     """
     for method, ranges in spec.space.methods.items():
-        check_arguments(method, ranges.args)
+        check_arguments(method, ranges.args, complete=spec.space.extension is None)
     data = load_dataset(spec.data)
     check_batch_size(spec.train.batch_size, len(data.train))
     model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
@@ -41,7 +42,10 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
     weights = read_weights(spec.model)
     if weights is not None:
         load_weights_(model, weights, where=str(spec.model.weights))
-    shapes = layer_shapes(model)
+    try:
+        shapes = layer_shapes(model)
+    except ValueError as error:
+        raise UserError(f"model {spec.model.name!r}: {error}") from error
     groups = spec.space.groups if spec.space.groups is not None else stage_patterns(list(shapes))
     if spec.space.extension is not None:
         for example in Space(spec.space, shapes, groups=groups).examples():

@@ -106,3 +106,5 @@ def _find_facts(spec: str) -> tuple[ImageData | None, Facts | str]:
         return find_facts(Spec.model_validate_json(spec))
     except UserError as error:
         return None, str(error)
+    except SystemExit as error:  # Ray would take it for a process that died.
+        return None, f"a function that the spec names called sys.exit({error.code!r}); let it raise an exception"

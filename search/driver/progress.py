@@ -95,5 +95,9 @@ class Progress:
 
 
 def planned(spec: Spec, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many trials a search is to have: those the spec asks for, and the further repeats that there are."""
-    return spec.trials + sum((row["repeat"] or 0) >= spec.repeats for row in rows)
+    """Return how many trials a search is to have: those the spec asks for, and the further repeats that there are.
+
+    Where more had ended before the spec asked for fewer, those.
+    """
+    further = [(row["repeat"] or 0) >= spec.repeats for row in rows]
+    return max(spec.trials, further.count(False)) + further.count(True)

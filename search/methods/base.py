@@ -199,16 +199,29 @@ def load_trained(bench: Workbench, path: Path) -> nn.Module:
         raise UserError(str(error)) from error
 
 
-def check_arguments(method: str, args: Mapping[str, SearchedValue]) -> None:
+def check_arguments(method: str, args: Mapping[str, SearchedValue], *, complete: bool = True) -> None:
     """Refuse further arguments that a method does not take: it takes what its function names by keyword.
 
+    Args:
+        method: Its name.
+        args: The arguments, searched or not.
+        complete: Whether there will be no others.
+
     Raises:
-        UserError: If the method is unknown, one of ``args`` is no argument of it, is none of the names that it may be
-            (the function says ``Literal``), or counts something (``int``) and may be no whole number.
+        UserError: If the method is unknown or misses an argument, one of ``args`` is no argument of it, is none of the
+            names that it may be (the function says ``Literal``), or counts something (``int``) and may be no whole
+            number.
     """
     function = resolve("method", method, METHODS)
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    allowed = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        raise UserError(f"method {method!r} must be a function of a search.methods.Workbench, its first argument")
+    del parameters[0]
+    by_name = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    missing = [p.name for p in by_name if p.default is p.empty and p.name not in args]
+    if complete and missing:
+        raise UserError(f"space.methods.{method}.args: the method needs {', '.join(missing)} as well")
+    allowed = [p.name for p in by_name]
     named: dict[str, tuple[object, ...]] = {}
     whole = {p.name for p in parameters if p.annotation in (int, "int")}
     with contextlib.suppress(NameError, TypeError):  # a user's annotations may name what is not there

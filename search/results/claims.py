@@ -152,6 +152,8 @@ def _line(claim: ClaimSpec, where: Scalar | None, of: list[Candidate], against: 
     first, second = best(of), best(against)
     if first is None or second is None:
         missing, group = (claim.of, of) if first is None else (claim.against, against)
+        if claim.each is not None and where is not None and (first is None or claim.each not in claim.against):
+            missing = {**missing, claim.each: label(where)}
         note = f"no finished trial has {', '.join(f'{name} {value}' for name, value in missing.items())}"
         failed = sum(one.failed for one in group)
         note += f"; {failed} failed" if failed else ""

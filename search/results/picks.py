@@ -99,7 +99,7 @@ def knee(chosen: pa.Table, measure: str = "stored_bytes", *, on: str = DEFAULT_A
     """Return the row of the knee of a frontier: where more memory begins to bring little.
 
     That is the point farthest above the line between the ends, with accuracy and the logarithm of memory both scaled
-    to [0, 1] (the Kneedle criterion, Satopaa et al. 2011). None for fewer than three points.
+    to [0, 1] (the Kneedle criterion, Satopaa et al. 2011). None where no point lies above it.
 
     Args:
         chosen: One frontier over ``measure``, from small to large.
@@ -111,4 +111,6 @@ def knee(chosen: pa.Table, measure: str = "stored_bytes", *, on: str = DEFAULT_A
     memory, accuracy = np.log(chosen[measure].to_numpy()), chosen[on].to_numpy()
     across = (memory - memory[0]) / (memory[-1] - memory[0])
     up = (accuracy - accuracy[0]) / (accuracy[-1] - accuracy[0])
-    return int(np.argmax(up - across))
+    above = up - across
+    above[[0, -1]] = 0.0  # Exactly: the ends lie on the line.
+    return int(np.argmax(above)) if above.max() > 0 else None

@@ -1,7 +1,7 @@
 """The experiment spec: what one YAML file may say, and how it is read."""
 
 from search.spec.fields import Choices, Range
-from search.spec.load import load_spec, named_specs, parse_spec
+from search.spec.load import load_spec, make_spec, named_specs, parse_spec
 from search.spec.schema import (
     DataSpec,
     FailureSpec,
@@ -29,6 +29,7 @@ __all__ = [
     "Spec",
     "TrainSpec",
     "load_spec",
+    "make_spec",
     "named_specs",
     "parse_spec",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import UnionType
@@ -54,17 +54,33 @@ def load_spec(source: str, overrides: Iterable[str] = ()) -> Spec:
     return parse_spec(text, overrides, where=source)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is written twice, where YAML lets the last one win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is written twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def parse_spec(text: str, overrides: Iterable[str] = (), *, where: str = "spec") -> Spec:
     """Validate the text of a spec. See :func:`load_spec`."""
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "cannot be read"
         raise UserError(f"{where}{place}: not valid YAML: {problem}") from error
-    if raw is None:
-        raw = {}
+    return make_spec({} if raw is None else raw, overrides, where=where)
+
+
+def make_spec(raw: Any, overrides: Iterable[str] = (), *, where: str = "spec") -> Spec:
+    """Validate the fields of a spec, which are changed by ``overrides``. See :func:`load_spec`."""
     if not isinstance(raw, dict):
         raise UserError(f"{where}: a spec is a mapping of fields, but this is a {type(raw).__name__}")
     for override in overrides:
@@ -77,6 +93,8 @@ def parse_spec(text: str, overrides: Iterable[str] = (), *, where: str = "spec")
 
 def _apply(raw: dict[str, Any], override: str) -> None:
     """Set one dotted key in the raw mapping, making the mappings on the way."""
+    if not isinstance(override, str):
+        raise UserError(f"--set {override!r}: write it as text, for example 'train.epochs=10'")
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {override}: write it as key=value, for example --set train.epochs=10")

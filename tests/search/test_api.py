@@ -2,9 +2,11 @@ import gc
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import search
+from search.api import _plain
 from search.errors import UserError
 
 SPEC = {
@@ -59,6 +61,33 @@ def test_wrong_input_is_a_user_error(tmp_path):
         search.resume(tmp_path / "run")
     with pytest.raises(UserError, match="did you mean 'local'"):
         search.launch(SPEC, storage=tmp_path / "run", cluster="lokal")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: search.launch(None), "a spec is a mapping of fields, but this is a NoneType"),
+        (lambda: search.launch(["quickstart"]), "a spec is a mapping of fields, but this is a list"),
+        (lambda: search.launch({"trials": object()}), "trials: input should be a valid integer"),
+        (lambda: search.launch(SPEC, storage=__file__), "is a file; name an experiment folder"),
+        (lambda: search.launch(SPEC, storage=4), "storage must be the path or URI of an experiment folder, but got 4"),
+        (lambda: search.launch(SPEC, overrides="trials=4"), "overrides must be a list of texts"),
+        (lambda: search.launch(SPEC, overrides=[4]), "write it as text"),
+        (lambda: search.launch(SPEC, cluster=5), "cluster must be the name or path of a profile"),
+        (lambda: search.load(["a"]), "storage must be the path or URI"),
+        (lambda: search.resume(None), "storage must be the path or URI"),
+    ],
+)
+def test_input_of_another_type_is_a_user_error_too(call, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(search.UserError, match=sentence):
+        call()
+
+
+def test_paths_and_numbers_of_other_libraries_may_stand_in_a_mapping(tmp_path):
+    fields = {"trials": np.int64(4), "space": {"lr": np.float32(0.5)}, "data": {"name": "folder", "path": tmp_path}}
+    assert _plain(fields) == {"trials": 4, "space": {"lr": 0.5}, "data": {"name": "folder", "path": str(tmp_path)}}
+    assert type(_plain(np.int64(4))) is int
 
 
 def test_importing_the_package_loads_nothing_heavy():

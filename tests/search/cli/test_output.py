@@ -47,6 +47,15 @@ def test_json_is_strict(written) -> None:
     assert json.loads(written(ANSWER.slice(0, 0), "x.json").read_text()) == []
 
 
+@pytest.mark.parametrize("name", ["x.json", "x.parquet"])
+def test_of_two_columns_of_one_name_none_is_dropped_without_a_word(written, tmp_path, name) -> None:
+    twice = pa.table([[1], [2]], names=["loss", "loss"])
+    with pytest.raises(UserError, match="two columns are named 'loss': name one with AS"):
+        written(twice, name)
+    assert not list(tmp_path.iterdir())
+    assert written(twice, "x.csv").read_text().splitlines() == ['"loss","loss"', "1,2"]
+
+
 def test_csv_can_be_read_again(written) -> None:
     options = csv.ParseOptions(newlines_in_values=True)
     again = csv.read_csv(

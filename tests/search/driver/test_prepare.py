@@ -5,9 +5,11 @@ import types
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
 from search.driver.facts import find_facts
-from search.driver.prepare import Facts
+from search.driver.prepare import Facts, _find_facts
 from search.errors import UserError
 from search.spec import SpaceSpec, Spec
 
@@ -94,3 +96,57 @@ def test_a_model_that_only_guesses_adds_nothing_to_the_hypervolume():
     assert reference() == 0.1  # ten digits
     assert reference(reference_accuracy=0.5) == 0.5
     assert reference(reference_accuracy=0.0) == 0.0
+
+
+def biases_only(num_classes, in_channels, image_size):
+    """A network without a weight that could be compressed."""
+
+    class Biases(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(num_classes))
+
+        def forward(self, images):
+            return self.bias.expand(len(images), -1)
+
+    return Biases()
+
+
+def ragged(spec):
+    """Images of different lengths."""
+    return ([[1], [1, 2]], [0, 1]), None
+
+
+def leaves(num_classes):
+    """A model function that ends the process."""
+    sys.exit("no")
+
+
+def demanding(bench, strength):
+    """A method that cannot do without an argument."""
+
+
+def deaf():
+    """A method that takes nothing."""
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"model": {"name": f"{__name__}:biases_only"}}, "model .*biases_only': nothing is prunable"),
+        ({"data": {"name": f"{__name__}:ragged"}}, "data .*ragged': images and labels must be arrays"),
+        ({"space": {"methods": [f"{__name__}:demanding"]}}, "the method needs strength as well"),
+        ({"space": {"methods": [f"{__name__}:deaf"]}}, "must be a function of a search.methods.Workbench"),
+    ],
+)
+def test_a_users_function_that_cannot_do_is_refused_before_any_trial(fields, sentence):
+    with pytest.raises(UserError, match=sentence):
+        find_facts(Spec.model_validate(fields))
+
+
+def test_a_users_function_that_ends_the_process_is_named():
+    spec = Spec.model_validate({"model": {"name": f"{__name__}:leaves"}})
+    assert _find_facts(spec.model_dump_json()) == (
+        None,
+        "a function that the spec names called sys.exit('no'); let it raise an exception",
+    )

@@ -60,3 +60,8 @@ def test_the_knee_is_farthest_above_the_line_between_the_ends(measured) -> None:
     chosen = frontier(measured(*values))
     assert knee(chosen) == 2
     assert knee(chosen.slice(0, 2)) is None
+
+
+def test_a_frontier_that_bends_the_other_way_has_no_knee(measured) -> None:
+    values = [("a", int(math.exp(k)), accuracy) for k, accuracy in [(2, 0.15), (4, 0.2), (6, 0.3), (8, 0.94)]]
+    assert knee(frontier(measured(*values))) is None

@@ -84,6 +84,8 @@ def test_no_narrower_model_starts_from_trained_weights():
     [
         ("- a\n- b", "a spec is a mapping of fields, but this is a list"),
         ("a: [1", "line 1, column 6: not valid YAML"),
+        ("trials: 3\nspace:\n  lr: 0.1\ntrials: 4", "line 4, column 1: not valid YAML: 'trials' is written twice"),
+        ("space: {lr: 0.1, lr: 0.2}", "'lr' is written twice"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
 )
