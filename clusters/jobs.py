@@ -205,5 +205,5 @@ def unsuitable_storage(uri: str) -> str | None:
         return None
     return (
         f"a search on a cluster needs a folder that all machines reach, but {uri!r} is a path of this one; "
-        "write --storage s3://BUCKET/NAME, gs://BUCKET/NAME, or file:///PATH of a shared file system"
+        "name s3://BUCKET/NAME, gs://BUCKET/NAME, or file:///PATH of a shared file system"
     )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from search.cli.output import printable
-from search.errors import UserError, unknown_name
+from search.cli.trial_ids import the_trial
+from search.errors import UserError
 from search.results.folder import Folder
 
 if TYPE_CHECKING:
@@ -155,14 +156,7 @@ def _row(experiment: Experiment, trial_id: str) -> dict[str, Any]:
     from search.results.store import ResultStore
 
     rows = {row["trial_id"]: row for row in ResultStore(experiment.folder).read("trials").to_pylist()}
-    matching = [known for known in rows if known.startswith(trial_id)] if trial_id else []
-    if len(matching) > 1:
-        raise UserError(f"--trial {trial_id}: {len(matching)} trials begin so; write more of the id")
-    if not matching:
-        raise UserError(
-            f"--trial: {unknown_name('trial', trial_id, list(rows)[:20])}" if rows else "there is no trial yet"
-        )
-    row = rows[matching[0]]
+    row = rows[the_trial(trial_id, rows)]
     if row["status"] != "finished":
         raise UserError(f"--trial {trial_id}: it is {row['status']}, and has no model")
     return row

@@ -148,7 +148,10 @@ class _Asked:
         compared = {*found["better"].to_pylist(), *found["worse"].to_pylist()}
         methods = {*points["method"].to_pylist()}
         if len(methods) > 1 and (alone := sorted(methods - compared)):
-            print(f"rps-search: at no memory that another method has, too: {', '.join(alone)}", file=sys.stderr)
+            print(
+                f"rps-search: left out, since no other method has points at their memory: {', '.join(alone)}",
+                file=sys.stderr,
+            )
         return found
 
     def history(self) -> pa.Table:

@@ -11,7 +11,8 @@ import typer
 
 from search.cli.cluster import must_submit, read_profile, submit
 from search.cli.output import printable
-from search.errors import UserError, unknown_name
+from search.cli.trial_ids import the_trial
+from search.errors import UserError
 from search.results.folder import Folder
 from search.results.load import SPEC_PATH
 
@@ -83,11 +84,9 @@ def repeat(
     experiment = open_experiment(Folder(directory))
     found = points.points(load(directory).trials, (experiment.spec.objectives.memory,))
     known = dict(zip(found["trial_id"].to_pylist(), found["number"].to_pylist(), strict=True))
-    for name in trial or []:
-        if name not in known:
-            raise UserError(f"--trial: {unknown_name('finished trial', name, known)}")
+    named = [the_trial(name, known, "finished trial") for name in trial or []]
     chosen = frontier_of(found, (experiment.spec.objectives.memory,))["number"].to_pylist() if frontier else []
-    chosen += [known[name] for name in trial or []]
+    chosen += [known[name] for name in named]
     if claims:
         lines = judge(experiment.spec.claims, candidates([ResultStore(experiment.folder)]))
         chosen += [side.number for line in lines for side in (line.of, line.against) if side]

@@ -148,7 +148,8 @@ def test_frontier_picks_gaps_and_history(run: Run, folder: Path) -> None:
     assert chosen(run("frontier", folder, "--within", "3", "--knee", "--format", "json")[1]) == ["t2", "t2"]
     gap = json.loads(run("frontier", folder, "--gaps", "--format", "json")[1])[0]
     assert (gap["better"], gap["worse"], round(gap["min_gap"], 6)) == ("rps", "snip", 0.1)
-    assert run("frontier", folder, "--gaps")[2] == "rps-search: at no memory that another method has, too: dense\n"
+    told = "rps-search: left out, since no other method has points at their memory: dense\n"
+    assert run("frontier", folder, "--gaps")[2] == told
     grown = json.loads(run("frontier", folder, "--history", "--format", "json")[1])
     assert [row["points"] for row in grown] == [1, 2, 3, 4, 5, 6]
     assert grown[-1]["hypervolume"] == pytest.approx(0.65)
