@@ -174,8 +174,8 @@ class SpaceSpec(SpecModel):
 class EarlyStoppingSpec(SpecModel):
     """Multi-objective asynchronous successive halving (MO-ASHA, arXiv:2106.12639).
 
-    It pays where accuracies after a few epochs tell of the last. Of several seeds of a proposal the first is judged, and
-    all end with it. Lottery tickets are not judged: until their last round they are not yet what they will be.
+    It pays where accuracies after a few epochs tell of the last. Of several seeds of a proposal the first is judged,
+    and all end with it. Lottery tickets are not judged: until their last round they are not yet what they will be.
     """
 
     grace_epochs: PositiveInt = 1
