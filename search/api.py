@@ -48,7 +48,7 @@ def launch(
         wanted = load_spec(os.fspath(spec), overrides)
     else:
         wanted = make_spec(spec.model_dump(mode="json") if isinstance(spec, Spec) else _plain(spec), overrides)
-    experiment, _ = create_or_open(_folder(f"runs/{wanted.name}" if storage is None else storage), wanted)
+    experiment, _ = create_or_open(_folder(f"runs/{wanted.name}" if storage in (None, "") else storage), wanted)
     return _run(experiment, cluster)
 
 
