@@ -15,7 +15,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from search.results.intervals import welch
-from search.results.store import FOLDER, ResultStore, read_all
+from search.results.merged import FOLDER, read_all
+from search.results.store import ResultStore
 from search.spec.claims import ClaimSpec, Relation
 from search.spec.fields import Scalar, flattened
 

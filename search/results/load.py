@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from search.errors import UserError
 from search.results.folder import Folder
+from search.results.merged import read_all
 from search.results.schema import TableName
-from search.results.store import PREFIX, ResultStore, read_all
+from search.results.store import PREFIX, ResultStore
 from search.spec import Spec, parse_spec
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from scipy.special import stdtrit
 
 from search.errors import UserError, unknown_name
+from search.results.merged import FOLDER, read_all
 from search.results.schema import TABLES
-from search.results.store import FOLDER, ResultStore, read_all
+from search.results.store import ResultStore
 
 MEASURES = ("stored_bytes", "stored_parameters", "latency_ms", "flops")
 """What can be traded against accuracy: less is better."""

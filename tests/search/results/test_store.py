@@ -11,8 +11,8 @@ import pytest
 
 from search.errors import UserError
 from search.results import Folder, ResultStore
+from search.results.merged import read_all
 from search.results.parts import DamagedPartError
-from search.results.store import read_all
 
 
 def numbers(store: ResultStore) -> list[int]:
