@@ -186,11 +186,9 @@ class Trial:
         """Return the validation accuracy of the weights that the trial is judged by, with their final statistics."""
         if self.config.train.recalibrate:
             recalibrate(self.trainer)
-        elif rounded:
-            pass
-        elif self._best is not None:
+        elif not rounded and self._best is not None:
             return self._best[0]
-        elif self.history:
+        elif not rounded and self.history:
             return self.history[-1].accuracy_val
         return self.trainer.evaluate(self.trainer.val)[0]
 
