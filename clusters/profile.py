@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from clusters.errors import ClusterError
@@ -21,6 +20,7 @@ from clusters.kinds import (
     SlurmProfile,
     SshProfile,
 )
+from clusters.yaml_text import parse_yaml
 
 Profile: TypeAlias = (
     LocalProfile | ExistingProfile | SshProfile | AwsProfile | GcpProfile | KubernetesProfile | SlurmProfile
@@ -88,13 +88,11 @@ def _read(name_or_path: str) -> Any:
     path = Path(name_or_path)
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else _shipped(name_or_path)
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ClusterError(f"{name_or_path}: cannot be read as a text file ({error})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark else ""
-        raise ClusterError(f"{name_or_path}{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    except ValueError as error:
+        raise ClusterError(f"{name_or_path}: {error}") from error
 
 
 def _shipped(name: str) -> str:

@@ -174,6 +174,8 @@ class _Asked:
                 raise UserError(f"--max-bytes needs --measure stored_bytes, but got {', '.join(self.measures)}")
             rows[f"at most {max_bytes}"] = points, picks.best_within(points, parse_bytes(max_bytes), on=self.on)
         if within is not None:
+            if not 0 <= within <= 100:  # NaN, too
+                raise UserError(f"--within {within:g}: write percentage points from 0 to 100, such as 1")
             dense = picks.dense_accuracy(points, on=self.on)
             if dense is None:
                 raise UserError("--within needs a finished trial of the method dense; add dense to space.methods")

@@ -24,6 +24,8 @@ from search.errors import UserError
 TABLE_ROWS = 200
 CELL_WIDTH = 48
 _INDENT = "  "
+# What DuckDB answers EXPLAIN with: drawings of many lines.
+_EXPLAINED = ["explain_key", "explain_value"]
 
 
 class Format(StrEnum):
@@ -69,10 +71,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def format_table(table: pa.Table) -> str:
-    """Return a table as aligned text, numbers to the right; long cells are cut."""
+def format_table(table: pa.Table, width: int | None = CELL_WIDTH) -> str:
+    """Return a table as aligned text, numbers to the right; cells longer than ``width`` are cut."""
     columns = [
-        [printable(name), *map(_cell, _values(column))] for name, column in zip(table.column_names, table, strict=True)
+        [printable(name), *(_cell(value, width) for value in _values(column))]
+        for name, column in zip(table.column_names, table, strict=True)
     ]
     right = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
     widths = [max(map(len, column)) for column in columns]
@@ -124,7 +127,11 @@ def _write_table(reader: pa.RecordBatchReader, stream: IO[bytes]) -> None:
         if rows > TABLE_ROWS:
             break
     shown = pa.Table.from_batches(batches, reader.schema).slice(0, TABLE_ROWS)
-    stream.write(format_table(shown).encode())
+    if reader.schema.names == _EXPLAINED:
+        stream.write("".join(f"{text}\n" for text in shown[1].to_pylist()).encode())
+        return
+    # A program that reads them wants cells whole, and a file has no edge.
+    stream.write(format_table(shown, CELL_WIDTH if stream.isatty() else None).encode())
     if rows > TABLE_ROWS:
         print(f"only the first {TABLE_ROWS} rows are shown; --format csv, json or parquet writes all", file=sys.stderr)
 
@@ -202,7 +209,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, width: int | None) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -212,4 +219,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict | list | tuple):
         value = json.dumps(_plain(value))
     text = printable(str(value))
-    return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
+    return text if width is None or len(text) <= width else text[: width - 1] + "…"

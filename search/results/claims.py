@@ -161,9 +161,9 @@ def _line(claim: ClaimSpec, where: Scalar | None, of: list[Candidate], against: 
         return Judged(claim.claim, where, first, second, None, None, None, "not decided", note)
     difference, half = welch(first.accuracy, second.accuracy)
     if half is None:
-        return Judged(
-            claim.claim, where, first, second, difference, None, None, "not decided", "one seed has no interval"
-        )
+        one = min(first.seeds, second.seeds) < 2
+        note = "one seed has no interval" if one else "all seeds agree, which is no interval: add more"
+        return Judged(claim.claim, where, first, second, difference, None, None, "not decided", note)
     low, high = difference - half, difference + half
     verdict = decide(claim.says, low, high, claim.margin)
     return Judged(claim.claim, where, first, second, difference, low, high, verdict, "")

@@ -17,13 +17,12 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float | None]:
         b: At least one value.
 
     Returns:
-        Mean of a minus mean of b, and half the interval; None where one side has a single value.
+        Mean of a minus mean of b, and half the interval; None where one side has a single value, or all
+        of each side are the same: that they agree says that accuracies are counted in steps, not that nothing varies.
     """
     difference = fmean(a) - fmean(b)
-    if min(len(a), len(b)) < 2:
+    if min(len(a), len(b)) < 2 or len(set(a)) == len(set(b)) == 1:
         return difference, None
-    if len(set(a)) == len(set(b)) == 1:
-        return difference, 0.0
     from scipy.stats import ttest_ind  # takes half a second to import
 
     with warnings.catch_warnings():

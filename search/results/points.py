@@ -2,7 +2,7 @@
 
 A point is one proposal: what one search proposed once and trained with one or more seeds. Its accuracies are means over
 seeds, with Student's 95 % interval, mean +- t(0.975, s - 1) * std / sqrt(s) for s seeds, as far as it lies in [0, 1];
-one seed has no interval.
+neither one seed has an interval nor seeds that agree.
 Two folders hold two searches, whatever their experiments are called: proposal 3 of one is not proposal 3 of the other.
 """
 
@@ -133,7 +133,8 @@ def _first_and_inverse(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _interval(name: str, values: np.ndarray, group: np.ndarray, seeds: np.ndarray) -> dict[str, pa.Array]:
     mean = np.bincount(group, values, len(seeds)) / seeds
     square = np.bincount(group, (values - mean[group]) ** 2, len(seeds))
-    several = seeds > 1
+    # That seeds agree says that accuracies are counted in steps, not that nothing varies; means of equals are rounded.
+    several = (seeds > 1) & (square > 1e-20)
     freedom = np.maximum(seeds - 1, 1)
     half = stdtrit(freedom, 0.5 + CONFIDENCE / 2) * np.sqrt(square / freedom / seeds)
     return {

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from clusters.yaml_text import parse_yaml
 from search.errors import UserError, did_you_mean, unknown_name
 from search.spec.schema import Spec
 
@@ -54,30 +54,12 @@ def load_spec(source: str, overrides: Iterable[str] = ()) -> Spec:
     return parse_spec(text, overrides, where=source)
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is written twice, where YAML lets the last one win without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            # Other keys are no field's name, and are refused further on; merges may be several.
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is written twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def parse_spec(text: str, overrides: Iterable[str] = (), *, where: str = "spec") -> Spec:
     """Validate the text of a spec. See :func:`load_spec`."""
     try:
-        raw = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be read"
-        raise UserError(f"{where}{place}: not valid YAML: {problem}") from error
+        raw = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
     return make_spec({} if raw is None else raw, overrides, where=where)
 
 
@@ -101,9 +83,9 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {override}: write it as key=value, for example --set train.epochs=10")
     try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: the value is not valid YAML") from error
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"--set {override}: its value: {error}") from error
     if isinstance(value, str):
         # YAML 1.1 takes "1e-3" for text; a person who writes it on a command line means the number.
         with contextlib.suppress(ValueError):

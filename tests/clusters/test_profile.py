@@ -33,7 +33,12 @@ def test_unknown_name_gets_the_nearest():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("- a\n", "is a mapping of fields, but this is a list"), ("a: [\n", "line 2: not valid YAML"), ("", "NoneType")],
+    [
+        ("- a\n", "is a mapping of fields, but this is a list"),
+        ("a: [\n", "line 2, column 1: not valid YAML"),
+        ("kind: local\nkind: ssh\n", "'kind' is written twice"),
+        ("", "NoneType"),
+    ],
 )
 def test_a_file_that_holds_no_profile(tmp_path, text, message):
     path = tmp_path / "p.yaml"

@@ -72,11 +72,26 @@ def test_parquet_is_the_answer_itself(written) -> None:
     assert parquet.read_table(written(ANSWER, "x.parquet", Format.PARQUET)).num_rows == 4
 
 
-def test_csv_on_a_screen_has_no_control_characters(capsys: pytest.CaptureFixture, monkeypatch) -> None:
-    class Screen(io.BytesIO):
-        def isatty(self) -> bool:
-            return True
+class Screen(io.BytesIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def test_cells_are_whole_where_no_screen_has_an_edge(written, monkeypatch) -> None:
+    long = pa.table({"text": ["x" * 200]})
+    assert written(long, "x.txt").read_text().splitlines()[1] == "x" * 200
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", type("Stdout", (), {"buffer": screen})())
+    write(long.to_reader(), None, None)
+    assert screen.getvalue().decode().splitlines()[1] == "x" * 47 + "…"
+
+
+def test_the_drawing_of_a_plan_keeps_its_lines(written) -> None:
+    plan = pa.table({"explain_key": ["physical_plan"], "explain_value": ["┌───┐\n│ a │\n└───┘"]})
+    assert written(plan, "x.txt").read_text() == "┌───┐\n│ a │\n└───┘\n"
+
+
+def test_csv_on_a_screen_has_no_control_characters(capsys: pytest.CaptureFixture, monkeypatch) -> None:
     screen = Screen()
     monkeypatch.setattr("sys.stdout", type("Stdout", (), {"buffer": screen})())
     write(ANSWER.to_reader(), Format.CSV, None)

@@ -95,6 +95,7 @@ def test_names_steer_no_terminal(run: Run, folder: Path) -> None:
         (["frontier", "{folder}", "--measure", "bytes"], "unknown measure 'bytes'"),
         (["frontier", "{folder}", "--by", "colour"], "unknown label 'colour'"),
         (["frontier", "{folder}", "--max-bytes", "few"], "write a number of bytes"),
+        (["frontier", "{folder}", "--within", "nan"], "write percentage points from 0 to 100"),
         (["frontier", "{folder}", "--max-bytes", "9B"], "no point is at most 9B"),
         (
             ["frontier", "{folder}", "--measure", "flops", "--history"],

@@ -122,11 +122,22 @@ def test_one_seed_is_not_decided_but_shown(add, judged):
     assert (row["accuracy"], row["seeds"], row["where"], row["note"]) == (0.9, 1, None, "one seed has no interval")
 
 
+def test_seeds_that_all_agree_decide_nothing(add, judged):
+    add("rps", (0.9, 0.9), (0.9, 0.9))
+    add("snip", (0.8, 0.8), (0.8, 0.8))
+    (line,) = judged(HIGHER)
+    assert (line.low, line.verdict, line.note) == (
+        None,
+        "not decided",
+        "all seeds agree, which is no interval: add more",
+    )
+
+
 def test_each_value_may_be_a_list(add, judged):
     for hidden, accuracy in ([8, 4], 0.9), ([16], 0.7):
         model = {"args": {"hidden": hidden}}
         add("rps", (accuracy, accuracy), (accuracy, accuracy), model=model)
-        add("snip", (0.8, 0.8), (0.8, 0.8), model=model)
+        add("snip", (0.799, 0.801), (0.799, 0.801), model=model)
     lines = judged(HIGHER | {"each": "model.args.hidden"})
     found = {str(line.where): (round(line.difference, 3), line.verdict) for line in lines}
     assert found == {"[16]": (-0.1, "does not hold"), "[8, 4]": (0.1, "holds")}

@@ -63,7 +63,7 @@ def test_a_methods_own_range_stands_before_the_common_one():
         ("trials", r"write it as key=value"),
         ("train.epochs.x=1", r"train\.epochs is 160 and has no fields"),
         ("trials=[", r"not valid YAML"),
-        ("space={lr: 0.1, lr: 0.2}", r"not valid YAML"),
+        ("space={lr: 0.1, lr: 0.2}", r"line 1, column 11: not valid YAML: 'lr' is written twice"),
     ],
 )
 def test_a_mistake_is_answered_with_where_what_and_the_nearest_name(override, sentence):
@@ -87,7 +87,7 @@ def test_no_narrower_model_starts_from_trained_weights():
         ("a: [1", "line 1, column 6: not valid YAML"),
         ("trials: 3\nspace:\n  lr: 0.1\ntrials: 4", "line 4, column 1: not valid YAML: 'trials' is written twice"),
         ("space: {lr: 0.1, lr: 0.2}", "'lr' is written twice"),
-        ("? [a, b]\n: 1", "spec line 1, column 3: not valid YAML: found unhashable key"),
+        ("? [a, b]\n: 1", "spec: line 1, column 3: not valid YAML: found unhashable key"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
 )
