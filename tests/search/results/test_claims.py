@@ -137,7 +137,7 @@ def test_each_value_may_be_a_list(add, judged):
     for hidden, accuracy in ([8, 4], 0.9), ([16], 0.7):
         model = {"args": {"hidden": hidden}}
         add("rps", (accuracy, accuracy), (accuracy, accuracy), model=model)
-        add("snip", (0.799, 0.801), (0.799, 0.801), model=model)
+        add("snip", (0.799, 0.799), (0.801, 0.801), model=model)
     lines = judged(HIGHER | {"each": "model.args.hidden"})
     found = {str(line.where): (round(line.difference, 3), line.verdict) for line in lines}
     assert found == {"[16]": (-0.1, "does not hold"), "[8, 4]": (0.1, "holds")}
