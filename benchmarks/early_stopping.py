@@ -4,8 +4,9 @@ Run it from the root as ``python -m benchmarks.early_stopping``: as a script, it
 
 ``--problem digits`` trains: a small network on the handwritten digits, every method of the quickstart, in this process
 and without Ray, which changes nothing of what is proposed, trained and stopped; at a constant learning rate, since an
-accuracy on the way to the end of ``--schedule one_cycle`` says less of the last. ``--problem recorded`` searches at
-random, without replacement, among trials on the digits that ``--record`` trained once and wrote to the file
+accuracy on the way to the end of ``--schedule one_cycle`` says less of the last. ``--problem cifar10 --data FOLDER``
+does the same with a narrow VGG-11 on 2,000 images of CIFAR-10. ``--problem recorded`` searches at random, without
+replacement, among trials on the digits that ``--record`` trained once and wrote to the file
 ``--curves``: many seeds in a minute. ``--problem made_up`` makes learning curves up that cross (see
 ``_problems.compression``): they rise to their final accuracy at a speed that depends on the learning rate and the
 ratio, with noise. A few workers run asynchronously. Only trials that were trained to their end count: a frontier
@@ -20,173 +21,22 @@ import argparse
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import moocore
 import numpy as np
 from scipy import stats
 
-from benchmarks._problems import compression
-from search.data import ImageData
-from search.driver.facts import find_facts
-from search.driver.ledger import configure
+from benchmarks._stopping_problems import PROBLEMS, Running, Searched, record
 from search.errors import UserError
-from search.proposing import ExhaustedError, Proposer, constraint_values
+from search.proposing import ExhaustedError, constraint_values
 from search.proposing.past import Status
-from search.space import Space, Suggestion
-from search.spec import ObjectiveSpec, Spec, load_spec
+from search.spec import ObjectiveSpec
 from search.stopping import MOASHA
-from search.training.trainer import DivergedError
-from search.trial import Trial
-
-DIGITS = ("model.args.hidden=[64]", "train.batch_size=128")
-
 
 WORKERS = 4
-
-
-class Running(Protocol):
-    """A trial in training."""
-
-    memory: float
-    accuracy: float
-
-    def train(self) -> bool:
-        """Train one epoch; return whether that went well."""
-
-
-@dataclass
-class MadeUp:
-    """A trial whose accuracy nears its final value, which it reaches at the last epoch."""
-
-    final: float
-    memory: float
-    epochs_to_learn: float
-    max_epochs: int
-    rng: np.random.Generator
-    epoch: int = 0
-    accuracy: float = 0.1
-
-    def train(self) -> bool:
-        """See :class:`Running`."""
-        self.epoch += 1
-        left = 1 - (1 - math.exp(-self.epoch / self.epochs_to_learn)) / (
-            1 - math.exp(-self.max_epochs / self.epochs_to_learn)
-        )
-        self.accuracy = self.final - (self.final - 0.1) * left + 0.005 * float(self.rng.standard_normal()) * left
-        return True
-
-
-class Real:
-    """A trial on the digits."""
-
-    def __init__(self, spec: Spec, data: ImageData, number: int, suggestion: Suggestion) -> None:
-        self._trial = Trial(configure(spec, suggestion, number, 0), data, threads=1)
-        self.memory = float(self._trial.compressed.stored_bytes)
-        self.accuracy = 0.0
-
-    def train(self) -> bool:
-        """See :class:`Running`."""
-        try:
-            self.accuracy = self._trial.step().accuracy_val
-        except DivergedError:
-            return False
-        return True
-
-
-@dataclass
-class Recorded:
-    """A trial that was trained before."""
-
-    memory: float
-    curve: list[float]
-    accuracy: float = 0.0
-    epoch: int = 0
-
-    def train(self) -> bool:
-        """See :class:`Running`."""
-        self.accuracy = self.curve[self.epoch]
-        self.epoch += 1
-        return True
-
-
-class Order:
-    """Proposes what a list holds, by its number, in an order drawn at random."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self._rest = [int(number) for number in np.random.default_rng(seed).permutation(length)]
-
-    def ask(self) -> tuple[int, Suggestion]:
-        """Return a number that was not drawn yet, with a proposal that says nothing."""
-        if not self._rest:
-            raise ExhaustedError
-        return self._rest.pop(), Suggestion(method="", ratio=1.0, lr=1.0, weight_decay=0.0)
-
-    def tell(self, number: int, **result: object) -> None:
-        """Learn nothing."""
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What is searched: who proposes, how a proposal becomes a trial, and the reference point of the hypervolume."""
-
-    proposer: Callable[[], Proposer | Order]
-    start: Callable[[int, Suggestion], Running]
-    reference: tuple[float, float]
-
-
-def made_up(seed: int, arguments: argparse.Namespace) -> Searched:
-    """Return a search over made-up trials."""
-    problem, rng = compression(), np.random.default_rng(seed)
-
-    def start(number: int, suggestion: Suggestion) -> Running:
-        negated_accuracy, log_memory = problem.losses(suggestion)
-        # High ratios and small learning rates learn slowly.
-        slow = 2.0 + 0.5 * math.log2(suggestion.ratio) + max(0.0, -math.log(suggestion.lr))
-        return MadeUp(-negated_accuracy, math.exp(log_memory), slow, arguments.epochs, rng)
-
-    return Searched(lambda: Proposer(problem.space, seed=seed, sampler=arguments.sampler), start, problem.reference)
-
-
-def digits(seed: int, arguments: argparse.Namespace) -> Searched:
-    """Return a search over trials that train."""
-    settings = [*DIGITS, f"train.epochs={arguments.epochs}", f"train.schedule={arguments.schedule}", f"seed={seed}"]
-    spec = load_spec("quickstart", settings)
-    data, facts = find_facts(spec)
-    space = Space(spec.space, facts.layer_shapes, groups=facts.groups)
-    return Searched(
-        lambda: Proposer(space, seed=seed, sampler=arguments.sampler),
-        lambda number, suggestion: Real(spec, data, number, suggestion),
-        (-facts.meta["reference"]["accuracy"], math.log(facts.meta["reference"]["memory"])),
-    )
-
-
-def recorded(seed: int, arguments: argparse.Namespace) -> Searched:
-    """Return a search over trials that were trained before."""
-    lines = [json.loads(line) for line in arguments.curves.read_text().splitlines()]
-    known = [line for line in lines if len(line.get("curve", ())) == arguments.epochs]
-    reference = (-1 / 10, math.log(max(line["memory"] for line in known)))  # of ten digits
-    return Searched(
-        lambda: Order(len(known), seed),
-        lambda number, suggestion: Recorded(known[number]["memory"], known[number]["curve"]),
-        reference,
-    )
-
-
-def record(arguments: argparse.Namespace) -> None:
-    """Train trials drawn at random to their ends, and write their curves."""
-    arguments.sampler = "random"
-    searched = digits(0, arguments)
-    proposer = searched.proposer()
-    with arguments.curves.open("a") as file:
-        for _ in range(arguments.record):
-            number, suggestion = proposer.ask()
-            trial = searched.start(number, suggestion)
-            curve = [trial.accuracy for _ in range(arguments.epochs) if trial.train()]
-            file.write(json.dumps({"memory": trial.memory, "curve": curve}) + "\n")
 
 
 def search(
@@ -267,7 +117,7 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
         "trials": arguments.trials,
         "max_epochs": arguments.epochs,
         "seed": seed,
-        "schedule": arguments.schedule if arguments.problem == "digits" else None,
+        "schedule": arguments.schedule if arguments.problem in {"digits", "cifar10"} else None,
         "sampler": "random" if arguments.problem == "recorded" else arguments.sampler,
         "grace_epochs": arguments.grace_epochs,
         "reduction_factor": arguments.reduction_factor,
@@ -297,16 +147,14 @@ def summarise(arguments: argparse.Namespace, found: list[dict[str, Any]]) -> dic
     }
 
 
-PROBLEMS = {"digits": digits, "made_up": made_up, "recorded": recorded}
-
-
 def main() -> None:
     """Print the lines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problem", choices=sorted(PROBLEMS), default="digits")
     parser.add_argument("--trials", type=int, default=60, help="of the search without early stopping")
     parser.add_argument("--epochs", type=int, default=27)
-    parser.add_argument("--schedule", default="constant", help="of the learning rate, for digits")
+    parser.add_argument("--schedule", default="constant", help="of the learning rate, where trials train")
+    parser.add_argument("--data", type=Path, help="folder of CIFAR-10 as Parquet, for cifar10")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--sampler", default="tpe")
     parser.add_argument("--grace-epochs", type=int, default=1)
@@ -315,6 +163,8 @@ def main() -> None:
     parser.add_argument("--record", type=int, metavar="TRIALS", help="add so many trials to it, and end")
     parser.add_argument("--to-the-end", action="store_true", help="go on to equal epochs once it is reached")
     arguments = parser.parse_args()
+    if arguments.problem == "cifar10" and arguments.data is None:
+        parser.error("--problem cifar10 needs --data FOLDER")
     warnings.filterwarnings("ignore")
     if arguments.record:
         record(arguments)
