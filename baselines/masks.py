@@ -13,8 +13,9 @@ a zero where it is.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from baselines.layers import owners
 
 MASK_SUFFIX = "_mask"
+# Set on a layer whose weights may be read as they are.
+_ZEROS_HOLD = "_zeros_hold"
 
 
 class MaskedLayer:
@@ -52,6 +55,8 @@ def _masked_property(name: str) -> property:
     mask_name = name + MASK_SUFFIX
 
     def read(self: nn.Module) -> Tensor:
+        if _ZEROS_HOLD in self.__dict__:
+            return self._parameters[name]  # type: ignore[return-value]
         # A KeyError here, not an AttributeError: nn.Module would answer the latter with the unmasked parameter.
         return self._parameters[name] * self._buffers[mask_name]  # type: ignore[operator]
 
@@ -120,6 +125,42 @@ def unmask_(model: nn.Module) -> nn.Module:
             for attribute in module._masked_names:
                 _unmask_attribute(module, attribute)
     return model
+
+
+@contextlib.contextmanager
+def masking_gradients(model: nn.Module) -> Iterator[None]:
+    """Within, read pruned weights as they are, which is zero, and mask their gradients in place.
+
+    The same numbers, bit for bit, for less than half of the memory that masking each read moves. It is for loops that
+    own the weights and move them by gradients alone: SGD with momentum and weight decay, Adam and their kin leave a
+    zero with a zero gradient where it is; noise added to weights, or weights loaded within, would show.
+
+    Args:
+        model: What is trained; its pruned weights are set to zero first.
+    """
+    masks, parameters = masks_of(model), dict(model.named_parameters())
+    layers = [module for module in model.modules() if isinstance(module, MaskedLayer)]
+    hooks = []
+    try:
+        for name, mask in masks.items():
+            parameter = parameters[name]
+            with torch.no_grad():
+                parameter.masked_fill_(mask == 0, 0.0)
+            if parameter.requires_grad:
+                hooks.append(parameter.register_post_accumulate_grad_hook(functools.partial(_mask_gradient, mask)))
+        for layer in layers:
+            layer.__dict__[_ZEROS_HOLD] = True
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop(_ZEROS_HOLD, None)
+        for hook in hooks:
+            hook.remove()
+
+
+def _mask_gradient(mask: Tensor, parameter: Tensor) -> None:
+    if parameter.grad is not None:
+        parameter.grad.mul_(mask)
 
 
 def is_masked(module: nn.Module, attribute: str) -> bool:

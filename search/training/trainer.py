@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from baselines.masks import masking_gradients
 from search.data.batches import DeviceSplit, check_batch_size, steps_per_epoch, train_batches
 from search.data.images import ImageData
 from search.errors import DIVERGED
@@ -164,14 +165,16 @@ class Trainer:
         images = 0
         steps = steps_per_epoch(len(self.split), self.train.batch_size)
         lr = self._lr
-        for step, (inputs, labels) in enumerate(self.batches()):
-            lr = self.lr_at(step / steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            loss = self.backward(inputs, labels)
-            self.optimizer.step()
-            total += loss * len(labels)
-            images += len(labels)
+        # Compiled code has masks in it already, at no cost of their own.
+        with contextlib.nullcontext() if self.compiled else masking_gradients(self.model):
+            for step, (inputs, labels) in enumerate(self.batches()):
+                lr = self.lr_at(step / steps)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = lr
+                loss = self.backward(inputs, labels)
+                self.optimizer.step()
+                total += loss * len(labels)
+                images += len(labels)
         return (total / images).item(), lr
 
     def lr_at(self, done: float) -> float:

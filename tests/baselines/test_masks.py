@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from baselines import PruneConfig, apply_masks_, masks_of, prune_, unmask_
+from baselines.masks import masking_gradients
 
 OPTIMIZERS = {
     "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
@@ -52,6 +53,29 @@ def test_masked_weights_stay_exactly_zero_and_the_others_train(build, batch, los
         assert (effective(model)[name][mask == 0] == 0).all()
         assert (dict(model.named_parameters())[name][mask == 0] == 0).all()
         assert (effective(model)[name] != before[name]).any()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_masking_gradients_alone_trains_the_same_bit_for_bit(build, batch, loss_fn, optimizer):
+    model = pruned(build)
+    twin = copy.deepcopy(model)
+    steps, others = OPTIMIZERS[optimizer](model.parameters()), OPTIMIZERS[optimizer](twin.parameters())
+    with torch.no_grad():  # What lies under the mask is not read there, either.
+        for name, mask in masks_of(model).items():
+            dict(model.named_parameters())[name].masked_fill_(mask == 0, 7.0)
+    with masking_gradients(model):
+        for _ in range(3):
+            for each, by in ((model, steps), (twin, others)):
+                by.zero_grad()
+                torch.manual_seed(0)
+                loss_fn(each, batch).backward()
+                by.step()
+        name = next(iter(masks_of(model)))
+        assert effective(model)[name] is dict(model.named_parameters())[name]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    # Afterwards reads are masked again and gradients are left to the chain rule.
+    assert effective(model)[name] is not dict(model.named_parameters())[name]
+    assert not dict(model.named_parameters())[name]._post_accumulate_grad_hooks
 
 
 def test_the_mask_holds_whatever_is_written_into_the_parameter(build, batch):
