@@ -32,8 +32,8 @@ class TrainSpec(SpecModel):
     """Images in one step."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD."""
-    nesterov: bool = False
-    """Use Nesterov's form of momentum."""
+    nesterov: bool = True
+    """Use Nesterov's form of momentum, where there is any."""
     schedule: Literal["step", "cosine", "one_cycle", "constant"] = "step"
     """How the learning rate moves: drops at milestones, half a cosine to 0, up then down, or not at all."""
     milestones: list[float] = [0.5, 0.75]
@@ -68,8 +68,6 @@ class TrainSpec(SpecModel):
 
     @model_validator(mode="after")
     def _possible(self) -> TrainSpec:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs momentum above 0")
         if self.epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs < epochs must hold, but got {self.warmup_epochs:g} of {self.epochs}")
         return self

@@ -106,7 +106,7 @@ class Trainer:
             self.parameters,
             lr=lr,
             momentum=train.momentum,
-            nesterov=train.nesterov,
+            nesterov=train.nesterov and train.momentum > 0,
             weight_decay=weight_decay,
             fused=True,
         )
