@@ -89,7 +89,9 @@ class UsualScript:
         self.train = DataLoader(PilImages(data.train, data, augment=True), shuffle=True, **options)
         self.val = DataLoader(PilImages(data.val, data, augment=False), **options)
         self.test = DataLoader(PilImages(data.test, data, augment=False), **options)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+        )
         self.schedule: torch.optim.lr_scheduler.LRScheduler | None = None
         if epochs is not None:
             self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, epochs * len(self.train))
@@ -129,7 +131,7 @@ def bare_loop(args: argparse.Namespace, data: ImageData) -> Contestant:
     (images, labels), (val_images, val_labels) = prepared(data.train), prepared(data.val)
     padded = functional.pad(images, (4, 4, 4, 4)).contiguous(memory_format=torch.channels_last)
     side = images.shape[-1]
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, fused=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
 
     def epoch() -> int:
         model.train()
