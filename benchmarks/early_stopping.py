@@ -37,6 +37,8 @@ from search.spec import ObjectiveSpec
 from search.stopping import MOASHA
 
 WORKERS = 4
+# Of the epochs of the search without early stopping.
+SHARES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def search(
@@ -97,11 +99,13 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
         reference_accuracy=-searched.reference[0],
     )
     ended: list[tuple[float, float]] = []
-    reached_at, volume, count, at_half = math.inf, 0.0, 0, None
+    reached_at, volume, count = math.inf, 0.0, 0
+    reached: list[float] = []  # The share of the hypervolume after each of SHARES of the epochs.
     for spent, status, *losses in search(searched, moasha, trials=20 * arguments.trials, max_epochs=arguments.epochs):
-        if at_half is None and spent > budget / 2:
-            at_half = volume
-        if spent > budget or (reached_at < math.inf and at_half is not None and not arguments.to_the_end):
+        while len(reached) < len(SHARES) and spent > SHARES[len(reached)] * budget:
+            reached.append(round(volume / target, 4))
+        enough = len(reached) > SHARES.index(0.5) and reached_at < math.inf
+        if spent > budget or (enough and not arguments.to_the_end):
             break
         count += 1
         if status == "finished":
@@ -123,7 +127,9 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
         "reduction_factor": arguments.reduction_factor,
         "hypervolume_against": round(target, 4),
         "hypervolume": round(volume, 4),
-        "at_half_of_the_epochs": round((volume if at_half is None else at_half) / target, 4),
+        "after_shares_of_the_epochs": dict(
+            zip(SHARES, reached + [round(volume / target, 4)] * len(SHARES), strict=False)
+        ),
         "trials_with_stopping": count,
         "of_them_finished": len(ended),
     }
@@ -131,19 +137,20 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 def summarise(arguments: argparse.Namespace, found: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what half of the epochs reach on average, with Student's 95 % interval over the seeds."""
-    shares = [line["at_half_of_the_epochs"] for line in found]
-    mean, error = np.mean(shares), stats.sem(shares)
-    low, high = stats.t.interval(0.95, len(shares) - 1, mean, error)
-    reached = [math.inf if line["value"] is None else line["value"] for line in found]
-    median = float(np.median(reached))
+    shares = np.array([[line["after_shares_of_the_epochs"][share] for share in SHARES] for line in found])
+    half = shares[:, SHARES.index(0.5)]
+    low, high = stats.t.interval(0.95, len(half) - 1, np.mean(half), stats.sem(half))
+    singles = [math.inf if line["value"] is None else line["value"] for line in found]
+    median, mean = float(np.median(singles)), shares.mean(axis=0)
     return {
         "name": f"early_stopping/{arguments.problem}/at_half_of_the_epochs",
-        "value": round(float(mean), 4),
-        "unit": "share of the hypervolume of the search without early stopping",
+        "value": round(float(np.mean(half)), 4),
+        "unit": "share of the hypervolume of the search without early stopping, mean over seeds",
         "interval_95": [round(float(low), 4), round(float(high), 4)],
         "seeds": arguments.seeds,
+        "mean_reaches_it_after": next((share for share, one in zip(SHARES, mean, strict=True) if one >= 1), None),
         "median_share_of_epochs": median if math.isfinite(median) else None,
-        "within_half": sum(share <= 0.5 for share in reached),
+        "within_half": sum(share <= 0.5 for share in singles),
     }
 
 
