@@ -34,6 +34,13 @@ def test_questions_are_answered_over_every_view(query: Query) -> None:
     assert {row["name"] for row in answer(query, "SHOW TABLES")} == {"trials", "epochs", "proposals", "frontier"}
 
 
+@pytest.mark.parametrize(
+    "before", ["EXPLAIN", "explain analyze ", "EXPLAIN (ANALYZE, FORMAT json)", "explain(format json)"]
+)
+def test_plans_of_questions_are_told(query: Query, before: str) -> None:
+    assert "explain_value" in answer(query, f"{before} SELECT count(*) FROM trials")[0]
+
+
 def test_an_empty_answer_has_its_columns(query: Query) -> None:
     found = query.batches("SELECT lr, method FROM trials WHERE lr > 1e9").read_all()
     assert (found.num_rows, found.column_names) == (0, ["lr", "method"])
@@ -69,6 +76,10 @@ def test_an_empty_answer_has_its_columns(query: Query) -> None:
         "CALL enable_logging()",
         "SELECT * FROM secret_of_python",
         "EXPLAIN ANALYZE COPY trials TO '{folder}/stolen.csv'",
+        "EXPLAIN ANALYZE COPY trials TO ':memory:' (FORMAT csv)",  # a name that DuckDB itself allows
+        "EXPLAIN (ANALYZE, FORMAT json) COPY trials TO ':memory:'",
+        "EXPLAIN /* */ ANALYZE CREATE TABLE x AS SELECT 1",
+        "EXPLAIN DROP VIEW trials",
         "",
         "'; DROP TABLE trials; --",
     ],
