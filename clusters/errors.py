@@ -1,6 +1,9 @@
-"""The one exception of this package."""
+"""The one exception of this package, and parts of its sentences."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class ClusterError(Exception):
@@ -12,3 +15,11 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Return the sentence for a name that is not known: the nearest one, then all of them."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"unknown {what} {name!r}: {hint}known are {', '.join(names)}"

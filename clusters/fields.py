@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Annotated, TypeAlias
+
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ByteSize,
     ConfigDict,
@@ -13,6 +18,36 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
+
+
+def _one_line(name: str) -> str:
+    """Refuse what would not stay one name in a script, in a path or on a command line."""
+    if not name.isprintable() or "/" in name or "\\" in name:
+        raise ValueError(f"a profile's name is one line and no path, but got {name!r}")
+    return name
+
+
+def _worker_name(name: str) -> str:
+    """Refuse what Kubernetes and the clouds refuse as part of a machine's name, and the head's own names there."""
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", name):
+        raise ValueError(
+            "a worker's name is at most 40 lower-case letters, digits and hyphens and begins with a letter, "
+            f"but got {name!r}; write for example gpu-large"
+        )
+    if name in {"head", "headgroup"}:
+        raise ValueError(f"{name!r} is what Ray calls the head; give these workers another name")
+    return name
+
+
+def _slurm_name(name: str) -> str:
+    if not re.fullmatch(r"[\w.,@:+-]+", name, re.ASCII):
+        raise ValueError(f"a name in Slurm has letters, digits and any of _.,@:+- only, but got {name!r}")
+    return name
+
+
+ProfileName: TypeAlias = Annotated[str, AfterValidator(_one_line)]
+WorkerName: TypeAlias = Annotated[str, AfterValidator(_worker_name)]
+SlurmName: TypeAlias = Annotated[str, AfterValidator(_slurm_name)]
 
 
 class ProfileModel(BaseModel):
@@ -66,3 +101,18 @@ class Rented(Scaled):
     """How often such a machine is taken away, for `plan`."""
     disk: ByteSize = ByteSize(100 * 2**30)
     """Size of its disk (100GiB)."""
+
+
+def check_whole(machines: Mapping[str, Machine]) -> None:
+    """Refuse parts of custom resources where Ray's autoscaler counts the machines: it knows whole numbers only.
+
+    Raises:
+        ValueError: Naming the machine and the resource.
+    """
+    for name, machine in machines.items():
+        for resource, amount in machine.custom.items():
+            if amount != int(amount):
+                raise ValueError(
+                    f"custom resources of machines that come and go are whole numbers, but {name} has "
+                    f"{resource}: {amount:g}; count them in smaller units"
+                )

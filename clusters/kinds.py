@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from clusters.fields import Machine, ProfileModel, Rented, Scaled
+from clusters.errors import unknown
+from clusters.fields import Machine, ProfileModel, ProfileName, Rented, Scaled, SlurmName, WorkerName, check_whole
 from clusters.placement import Shape
 
 
 class ProfileBase(ProfileModel):
     """What all profiles have."""
 
-    name: str = ""
+    name: ProfileName = ""
     """Name of the profile; the name of its file if left out."""
 
     @property
@@ -127,7 +128,7 @@ class CloudProfile(LauncherProfile):
 
     head: Rented
     """The machine that runs the driver, never a spot machine; cpus: 0 keeps trials off it."""
-    workers: dict[str, Rented] = Field(min_length=1)
+    workers: dict[WorkerName, Rented] = Field(min_length=1)
     """Kinds of worker machines by name."""
     region: str
     """The cloud's region."""
@@ -140,6 +141,11 @@ class CloudProfile(LauncherProfile):
         if head.spot:
             raise ValueError("the head must not be a spot machine: with it the search would be taken away")
         return head
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        check_whole({"head": self.head, **self.workers})
+        return self
 
     def worker_kinds(self) -> dict[str, Scaled]:
         """Return the kinds of worker machines by name."""
@@ -175,6 +181,14 @@ class GcpProfile(CloudProfile):
     accelerators: dict[str, str] = {}
     """GPU type of a kind of worker, by its name (gpu: nvidia-tesla-t4), where the machine type does not imply it."""
 
+    @model_validator(mode="after")
+    def _placed(self) -> GcpProfile:
+        machines = {"head", *self.workers}
+        for name in self.accelerators:
+            if name not in machines:
+                raise ValueError(f"accelerators: {unknown('machine', name, machines)}")
+        return self
+
 
 class KubernetesProfile(ClusterProfile):
     """A RayCluster or RayJob of the KubeRay operator (ray.io/v1)."""
@@ -186,7 +200,7 @@ class KubernetesProfile(ClusterProfile):
     """Namespace of the cluster."""
     service_account: str | None = None
     """Service account of the pods, the place for access to the bucket; null takes the namespace's default."""
-    workers: dict[str, Scaled] = Field(min_length=1)
+    workers: dict[WorkerName, Scaled] = Field(min_length=1)
     """Groups of worker pods by name."""
     idle_minutes: PositiveInt = 1
     """A pod that is idle for so long is given back."""
@@ -200,6 +214,7 @@ class KubernetesProfile(ClusterProfile):
         for name, machine in {"head": self.head, **self.workers}.items():
             if machine.memory is None:
                 raise ValueError(f"every pod needs its memory, but {name} has none; write for example memory: 16GiB")
+        check_whole({"head": self.head, **self.workers})
         return self
 
 
@@ -213,12 +228,19 @@ class SlurmProfile(ClusterProfile):
     """What each of the nodes offers."""
     time_limit: str = Field(default="24:00:00", pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")
     """Longest run, [days-]hours:minutes:seconds."""
-    partition: str | None = None
+    partition: SlurmName | None = None
     """Partition; null takes the site's default."""
-    account: str | None = None
+    account: SlurmName | None = None
     """Account that is charged; null takes the site's default."""
     setup: list[str] = []
     """Shell commands before Ray starts, for example module load or source venv/bin/activate."""
+
+    @field_validator("head")
+    @classmethod
+    def _working(cls, head: Machine) -> Machine:
+        if head.cpus == 0:
+            raise ValueError("every node works, the head too, but got cpus: 0; write the CPUs of a node")
+        return head
 
     def worker_kinds(self) -> dict[str, Scaled]:
         """Return one kind: the nodes beside the head."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from clusters.errors import ClusterError
+from clusters.errors import ClusterError, unknown
 from clusters.kinds import (
     AwsProfile,
     ExistingProfile,
@@ -69,14 +68,6 @@ def parse_profile(raw: Mapping[str, Any], explain: Explain | None = None) -> Pro
         return KINDS[str(kind)].model_validate(raw)
     except ValidationError as error:
         raise ClusterError((explain or _plain)(error, KINDS[str(kind)])) from error
-
-
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Return the sentence for a name that is not known: the nearest one, then all of them."""
-    names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {what} {name!r}: {hint}known are {', '.join(names)}"
 
 
 def _plain(error: ValidationError, model: type[BaseModel]) -> str:

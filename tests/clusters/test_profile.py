@@ -87,6 +87,38 @@ def test_impossible_clusters_say_what_is_wrong():
         parse(**kubernetes | {"workers": {"w": {"cpus": 1}}})
 
 
+def shipped(kind, **fields):
+    return parse(**yaml.safe_load(named_profiles()[kind]) | fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "message"),
+    [
+        ("aws", {"workers": {"head": {"instance": "a", "cpus": 1}}}, "'head' is what Ray calls the head"),
+        ("kubernetes", {"workers": {"headgroup": {"cpus": 1, "memory": "1GiB"}}}, "'headgroup' is what Ray calls"),
+        ("gcp", {"workers": {"GPU big": {"instance": "a", "cpus": 1}}}, "hyphens .* got 'GPU big'; write for example"),
+        ("local", {"name": "x\nrm -rf ~"}, "a profile's name is one line and no path"),
+        ("local", {"name": "../x"}, "a profile's name is one line and no path"),
+        ("slurm", {"partition": "gpu fast"}, "partition: .*a name in Slurm has letters"),
+        ("slurm", {"account": "a\nreboot"}, "account: .*a name in Slurm has letters"),
+        ("slurm", {"head": {"cpus": 0}}, "every node works, the head too, but got cpus: 0"),
+        ("gcp", {"accelerators": {"gpuu": "nvidia-tesla-t4"}}, "unknown machine 'gpuu': did you mean 'gpu'"),
+    ],
+)
+def test_names_and_sizes_that_no_cluster_takes_are_refused(kind, fields, message):
+    with pytest.raises(ClusterError, match=message):
+        shipped(kind, **fields)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("aws", {"instance": "a"}), ("kubernetes", {"memory": "1GiB"})])
+def test_an_autoscaler_counts_whole_custom_resources(kind, size):
+    halves = {"cpus": 1, "custom": {"ssd": 0.5}, **size}
+    for fields in ({"head": halves}, {"workers": {"w": halves}}):
+        with pytest.raises(ClusterError, match=r"(head|w) has ssd: 0\.5; count them in smaller units"):
+            shipped(kind, **fields)
+    assert shipped("slurm", head={"cpus": 1, "custom": {"ssd": 0.5}}).head.custom == {"ssd": 0.5}
+
+
 def test_shapes_count_the_machines_that_may_come():
     shapes = {name: [(dict(s.resources), s.count) for s in load_profile(name).shapes()] for name in ("ssh", "slurm")}
     assert shapes["ssh"] == [({"CPU": 4.0, "GPU": 0.0}, 1), ({"CPU": 8.0, "GPU": 1.0}, 2)]
