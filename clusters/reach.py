@@ -17,6 +17,7 @@ from clusters.jobs import Jobs, JobServer
 from clusters.kinds import AwsProfile, ExistingProfile, GcpProfile, KubernetesProfile, SlurmProfile, SshProfile
 from clusters.profile import Profile
 from clusters.render import render
+from clusters.render.kuberay import cluster_name
 from clusters.slurm_queue import SlurmQueue
 from clusters.token import ensure_token
 from clusters.tools import call, find, last_line
@@ -38,7 +39,7 @@ def reach(profile: Profile) -> Iterator[Jobs]:
         yield JobServer(profile.address, _own_token())
     elif isinstance(profile, KubernetesProfile):
         token = _kubernetes_token(profile)
-        forward = ["kubectl", "-n", profile.namespace, "port-forward", f"service/{profile.name}-head-svc"]
+        forward = ["kubectl", "-n", profile.namespace, "port-forward", f"service/{cluster_name(profile)}-head-svc"]
         with _tunnel(lambda port: [*forward, f"{port}:{DASHBOARD_PORT}"]) as address:
             yield JobServer(address, token)
     elif isinstance(profile, SshProfile | AwsProfile | GcpProfile):
@@ -59,14 +60,14 @@ def _own_token() -> str:
 
 def _kubernetes_token(profile: KubernetesProfile) -> str:
     """Return the token that the operator made, from its Secret."""
-    get = ("-n", profile.namespace, "get", "secret", profile.name, "-o", "jsonpath={.data.auth_token}")
+    get = ("-n", profile.namespace, "get", "secret", cluster_name(profile), "-o", "jsonpath={.data.auth_token}")
     try:
         return base64.b64decode(call("kubectl", *get)).decode().strip()
     except ClusterError as error:
         if "not found" not in str(error).lower():
             raise
         raise ClusterError(
-            f"there is no cluster {profile.name!r} in namespace {profile.namespace!r}; make it with: "
+            f"there is no cluster {cluster_name(profile)!r} in namespace {profile.namespace!r}; make it with: "
             f"rps-search cluster render {profile.name} | kubectl apply -f -"
         ) from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from clusters.errors import ClusterError
 from clusters.jobs import ENDED, RETRY_S, Search
 from clusters.kinds import SlurmProfile
+from clusters.names import object_name
 from clusters.render.slurm import batch_script
 from clusters.staging import stage
 from clusters.tools import call
@@ -32,7 +33,7 @@ class SlurmQueue:
 
     def submit(self, search: Search) -> str:
         """Submit a search and return the job's id; if Slurm refuses it, nothing is left behind."""
-        folder = self._home / f"{self._profile.name}-{time.time_ns()}"
+        folder = self._home / f"{object_name(self._profile.name)}-{time.time_ns()}"
         folder.mkdir(parents=True, mode=0o700)
         try:
             stage(folder, search.files(), code=search.carry_code, own_code=search.own_code)

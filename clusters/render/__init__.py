@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import yaml
 
 from clusters.errors import ClusterError
@@ -21,9 +23,9 @@ def render(profile: Profile) -> str:
         ClusterError: If the profile makes none.
     """
     if isinstance(profile, SshProfile | AwsProfile | GcpProfile):
-        return _header(f"ray up {profile.name}-cluster.yaml") + to_yaml(launcher_config(profile))
+        return _header("ray up", profile) + to_yaml(launcher_config(profile))
     if isinstance(profile, KubernetesProfile):
-        return _header(f"kubectl apply -f {profile.name}-cluster.yaml") + to_yaml(ray_cluster(profile))
+        return _header("kubectl apply -f", profile) + to_yaml(ray_cluster(profile))
     if isinstance(profile, SlurmProfile):
         return batch_script(profile)
     raise ClusterError(
@@ -44,5 +46,5 @@ class _NoAliases(yaml.SafeDumper):
         return True
 
 
-def _header(command: str) -> str:
-    return f"# Use it with: {command}\n"
+def _header(command: str, profile: Profile) -> str:
+    return f"# Use it with: {command} {shlex.quote(f'{profile.name}-cluster.yaml')}\n"

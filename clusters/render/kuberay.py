@@ -9,10 +9,16 @@ from typing import Any
 from clusters.entry import search_command
 from clusters.fields import Machine, Scaled
 from clusters.kinds import KubernetesProfile
+from clusters.names import object_name
 from clusters.versions import CLIENT_VERSIONS, versions
 
 SPEC_FOLDER = "/etc/rps-search"
 GIB = 2**30
+
+
+def cluster_name(profile: KubernetesProfile) -> str:
+    """Return the name of the RayCluster, from which the operator makes those of its Service and its Secret."""
+    return object_name(profile.name)
 
 
 def ray_cluster(profile: KubernetesProfile) -> dict[str, Any]:
@@ -20,7 +26,7 @@ def ray_cluster(profile: KubernetesProfile) -> dict[str, Any]:
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
-        "metadata": _metadata(profile, profile.name),
+        "metadata": _metadata(profile, cluster_name(profile)),
         "spec": _cluster_spec(profile, config_map=None),
     }
 
@@ -32,11 +38,12 @@ def ray_job(
 
     Args:
         profile: Where it runs; the image must hold this package.
-        name: Name of the objects.
+        name: Name of the objects, which becomes one that Kubernetes takes.
         spec_yaml: Text of the spec.
         profile_yaml: Text of the profile.
         storage: URI of the experiment folder.
     """
+    name = object_name(name)
     command = search_command(f"{SPEC_FOLDER}/spec.yaml", storage, f"{SPEC_FOLDER}/profile.yaml")
     config_map = {
         "apiVersion": "v1",
@@ -72,7 +79,7 @@ def _cluster_spec(profile: KubernetesProfile, config_map: str | None) -> dict[st
         "autoscalerOptions": {"idleTimeoutSeconds": 60 * profile.idle_minutes},
         "headGroupSpec": {
             "serviceType": "ClusterIP",
-            "rayStartParams": {"num-cpus": str(profile.head.cpus)},
+            "rayStartParams": _start_params(profile.head),
             "template": _pod(profile, "ray-head", profile.head, config_map),
         },
         "workerGroupSpecs": [_group(profile, name, kind) for name, kind in profile.workers.items()],
@@ -85,14 +92,20 @@ def _group(profile: KubernetesProfile, name: str, kind: Scaled) -> dict[str, Any
         "replicas": kind.min,
         "minReplicas": kind.min,
         "maxReplicas": kind.max,
-        "rayStartParams": {"resources": _custom(kind)} if kind.custom else {},
+        "rayStartParams": _start_params(kind),
         "template": _pod(profile, "ray-worker", kind, None),
     }
 
 
-def _custom(kind: Scaled) -> str:
-    """Return resources as KubeRay puts them on a shell's command line: JSON in quotes, in quotes."""
-    return json.dumps(json.dumps(kind.custom))
+def _start_params(machine: Machine) -> dict[str, str]:
+    """Return what a pod offers to trials; left to the operator, it would be what the container's limits say."""
+    offers = {"num-cpus": str(machine.cpus)}
+    if machine.gpus:
+        offers["num-gpus"] = str(machine.gpus)
+    if machine.custom:
+        # KubeRay puts it on a shell's command line: JSON in quotes, in quotes. Its autoscaler takes integers only.
+        offers["resources"] = json.dumps(json.dumps({name: int(amount) for name, amount in machine.custom.items()}))
+    return offers
 
 
 def _pod(profile: KubernetesProfile, container: str, machine: Machine, config_map: str | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from clusters.fields import Machine, Rented
 from clusters.kinds import AwsProfile, CloudProfile, GcpProfile, SshProfile
+from clusters.names import object_name
 from clusters.versions import pinned_requirements
 
 RAY_PORT = 6379
@@ -24,7 +25,7 @@ def launcher_config(profile: SshProfile | AwsProfile | GcpProfile) -> dict[str, 
     it. Dashboard and Jobs server listen on the head's loopback; they are reached through SSH.
     """
     config: dict[str, Any] = {
-        "cluster_name": f"rps-{profile.name}",
+        "cluster_name": object_name(f"rps-{profile.name}"),
         "max_workers": sum(kind.max for kind in profile.worker_kinds().values()),
         "idle_timeout_minutes": profile.idle_minutes,
         "provider": _provider(profile),

@@ -7,6 +7,7 @@ import shlex
 
 from clusters.entry import search_command
 from clusters.kinds import SlurmProfile
+from clusters.names import object_name
 from clusters.versions import CLIENT_VERSIONS, versions
 
 # In the folder from which the job is submitted.
@@ -79,7 +80,7 @@ def batch_script(profile: SlurmProfile) -> str:
 def _options(profile: SlurmProfile) -> list[str]:
     machine = profile.head
     options = {
-        "job-name": f"rps-{profile.name}",
+        "job-name": object_name(f"rps-{profile.name}"),
         "nodes": profile.nodes,
         "ntasks-per-node": 1,
         "cpus-per-task": machine.cpus,

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ import ray.autoscaler
 import yaml
 
 from clusters import ClusterError, load_profile, parse_profile
+from clusters.names import object_name
 from clusters.profile import named_profiles
 from clusters.render import render
 from clusters.render.kuberay import ray_job
@@ -27,8 +29,8 @@ def validate_kuberay(document):
     jsonschema.validate(document, json.loads((SCHEMAS / name).read_text()))
 
 
-def changed(name, **fields):
-    raw = yaml.safe_load(named_profiles()[name]) | {"name": name} | fields
+def changed(kind, **fields):
+    raw = yaml.safe_load(named_profiles()[kind]) | {"name": kind} | fields
     return parse_profile(raw)
 
 
@@ -59,7 +61,7 @@ def test_ray_cluster_satisfies_the_schema():
 
 
 def test_ray_job_reads_its_spec_from_a_config_map_of_its_name():
-    config_map, job = ray_job(load_profile("kubernetes"), "try-1", "name: a\n", "kind: local\n", "s3://b/a")
+    config_map, job = ray_job(load_profile("kubernetes"), "Try_1", "name: a\n", "kind: local\n", "s3://b/a")
     validate_kuberay(job)
     assert config_map["data"]["spec.yaml"] == "name: a\n"
     volumes = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["volumes"]
@@ -69,12 +71,43 @@ def test_ray_job_reads_its_spec_from_a_config_map_of_its_name():
     )
 
 
-def test_custom_resources_survive_kuberays_shell():
-    worker = {"cpus": 4, "memory": "8GiB", "custom": {"fpga": 2}}
-    document = yaml.safe_load(render(changed("kubernetes", workers={"w": worker})))
-    argument = document["spec"]["workerGroupSpecs"][0]["rayStartParams"]["resources"]
-    shown = subprocess.run(["bash", "-c", f"echo {argument}"], capture_output=True, text=True, check=True)
-    assert json.loads(shown.stdout) == {"fpga": 2}
+def test_ray_is_told_what_each_pod_offers():
+    """Custom resources survive the shell that KubeRay starts Ray with, and its autoscaler's way of reading them."""
+    machine = {"cpus": 0, "gpus": 2, "memory": "8GiB", "custom": {"fpga": 2}}
+    document = yaml.safe_load(render(changed("kubernetes", head=machine, workers={"w": machine})))
+    validate_kuberay(document)
+    for group in (document["spec"]["headGroupSpec"], document["spec"]["workerGroupSpecs"][0]):
+        offers = group["rayStartParams"]
+        assert (offers["num-cpus"], offers["num-gpus"]) == ("0", "2")
+        shown = subprocess.run(
+            ["bash", "-c", f"echo {offers['resources']}"], capture_output=True, text=True, check=True
+        )
+        assert shown.stdout == '{"fpga": 2}\n'
+        assert json.loads(offers["resources"][1:-1].replace("\\", "")) == {"fpga": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "rendered"),
+    [
+        ("rps-figure_digits", "rps-figure-digits"),
+        ("My Cluster_1", "my-cluster-1"),
+        ("8gpus", "rps-8gpus"),
+        ("", "rps"),
+        ("x" * 100, "x" * 33 + "-09ecb6"),
+        ("\u6570\u636e", "rps-5440f7"),
+    ],
+)
+def test_names_become_ones_that_every_tool_takes(name, rendered):
+    assert object_name(name) == rendered
+    assert re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", rendered)
+
+
+def test_rendered_objects_have_such_names():
+    for name in LAUNCHED:
+        assert yaml.safe_load(render(changed(name, name="My Cluster_1")))["cluster_name"] == "rps-my-cluster-1"
+    assert yaml.safe_load(render(changed("kubernetes", name="my_k8s")))["metadata"]["name"] == "my-k8s"
+    assert "#SBATCH --job-name=rps-my-cluster-1\n" in render(changed("slurm", name="My Cluster_1"))
+    assert render(changed("aws", name="My Cluster")).startswith("# Use it with: ray up 'My Cluster-cluster.yaml'\n")
 
 
 def test_cloud_workers_are_spot_machines_and_the_head_is_not():
