@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -24,6 +26,7 @@ from clusters.tools import call, find, last_line
 
 DASHBOARD_PORT = 8265
 TUNNEL_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 5.0
 
 
 @contextmanager
@@ -96,8 +99,23 @@ def _tunnel(command_for: Callable[[int], list[str]]) -> Iterator[str]:
                 raise ClusterError(f"the cluster cannot be reached: {tool}: {last_line(output.read())}")
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
-            process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program with all that it started: the tunnel itself is an ssh that ray runs."""
+    _signal_group(process, signal.SIGTERM)
+    try:
+        process.wait(END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to a program's session. What it started may still be there when it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _opens(port: int, process: subprocess.Popen[bytes]) -> bool:
