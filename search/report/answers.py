@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from search.report.facts import Pick
-from search.report.proposals import MEASURES, Proposals
+from search.report.proposals import MEASURES, ROW, Proposals
 from search.report.text import number, percent, size
+from search.results.frontier import frontier
 from search.results.picks import best_within, knee, smallest_above
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NEAR = 0.01
 """How far below the dense model still counts as near it, in accuracy."""
@@ -48,41 +53,39 @@ def picks(found: Proposals, dense: Mapping[str, float | None], max_bytes: int | 
     compressed = found.table.filter(~_is_dense(found))
     chosen = []
     for measure in MEASURES:
-        wanted: list[tuple[str, str, str | None]] = []
+        wanted: list[tuple[str, str, int | None]] = []
         if max_bytes is not None and measure == "stored_bytes":
             wanted.append(
                 (
                     f"Best under {size(max_bytes, measure)}",
                     "best in budget",
-                    _trial(compressed, best_within(compressed, max_bytes, measure)),
+                    _row(compressed, best_within(compressed, max_bytes, measure)),
                 )
             )
-        front = found.fronts[measure]
-        wanted.append(("Knee: more memory brings little beyond it", "knee", _trial(front, knee(front, measure))))
+        front = frontier(compressed, (measure,))
+        wanted.append(("Knee: more memory brings little beyond it", "knee", _row(front, knee(front, measure))))
         if dense["accuracy_val"] is not None:
             row = smallest_above(compressed, dense["accuracy_val"] - NEAR, measure)
-            wanted.append(("Smallest within 1 point of dense on validation", "near dense", _trial(compressed, row)))
-        wanted.append(
-            ("Most accurate", "most accurate", _trial(compressed, best_within(compressed, math.inf, measure)))
-        )
-        chosen += _merged(
-            found, measure, [(title, label, trial) for title, label, trial in wanted if trial in found.rows]
-        )
+            wanted.append(("Smallest within 1 point of dense on validation", "near dense", _row(compressed, row)))
+        best = best_within(compressed, math.inf, measure)
+        wanted.append(("Most accurate", "most accurate", _row(compressed, best)))
+        shown = [(title, label, found.rows[row]) for title, label, row in wanted if row in found.rows]
+        chosen += _merged(found, measure, shown)
     return chosen
 
 
-def _trial(table, row: int | None) -> str | None:
-    return None if row is None else table["trial_id"][row].as_py()
+def _row(table: pa.Table, index: int | None) -> int | None:
+    """Return which proposal is in a row of some of them."""
+    return None if index is None else table[ROW][index].as_py()
 
 
-def _merged(found: Proposals, measure: str, wanted: list[tuple[str, str, str]]) -> list[Pick]:
+def _merged(found: Proposals, measure: str, wanted: list[tuple[str, str, int]]) -> list[Pick]:
     """Return one pick a model: questions with the same answer share it."""
-    titles: dict[str, list[tuple[str, str]]] = {}
-    for title, label, trial in wanted:
-        titles.setdefault(trial, []).append((title, label))
+    titles: dict[int, list[tuple[str, str]]] = {}
+    for title, label, index in wanted:
+        titles.setdefault(index, []).append((title, label))
     made = []
-    for trial, questions in titles.items():
-        index = found.rows[trial]
+    for index, questions in titles.items():
         point = found.shown[index]
         sure = "one seed" if point.low is None else f"95 % interval {percent(point.low)} to {percent(point.high)}"
         how = f"ratio {number(point.ratio)}, {sure}"

@@ -30,7 +30,7 @@ def to_tensorboard(results: Results, folder: Path) -> int:
 
     Args:
         results: The tables.
-        folder: Where the runs go, one folder a trial; made if it is not there.
+        folder: Where the runs go, as ``EXPERIMENT/TRIAL``; made if it is not there.
 
     Returns:
         The number of runs.
@@ -54,14 +54,14 @@ def _write_runs(results: Results, folder: Path, writer_type: type[SummaryWriter]
     for trials in _batches(results):
         curves = _curves(results, [trial["trial_id"] for trial in trials])
         for trial in trials:
-            name = _file_name(trial["trial_id"])
-            with writer_type(str(folder / name), max_queue=1000) as writer:
-                for row in curves[trial["trial_id"]]:
-                    for key in _SCALARS:
-                        if _finite(row[key]):
-                            writer.add_scalar(key, row[key], row["epoch"])
-                searched = {key: trial[key] for key in _FACTS if _finite(trial[key])}
-                outcome = {f"final/{key}": trial[key] for key in _OUTCOME if _finite(trial[key])}
+            key = (trial["experiment"], trial["trial_id"])
+            with writer_type(str(folder.joinpath(*map(_file_name, key))), max_queue=1000) as writer:
+                for row in curves[key]:
+                    for name in _SCALARS:
+                        if _finite(row[name]):
+                            writer.add_scalar(name, row[name], row["epoch"])
+                searched = {name: trial[name] for name in _FACTS if _finite(trial[name])}
+                outcome = {f"final/{name}": trial[name] for name in _OUTCOME if _finite(trial[name])}
                 writer.add_hparams({"method": str(trial["method"]), **searched}, outcome, run_name=".")
         yield len(trials)
 
@@ -185,14 +185,15 @@ def _batches(results: Results) -> Iterator[list[dict[str, Any]]]:
         yield table.slice(start, _BATCH).to_pylist()
 
 
-def _curves(results: Results, trials: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def _curves(results: Results, trials: Sequence[str]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return the epochs of the trials of these ids, by experiment and id."""
     names = ", ".join("'" + trial.replace("'", "''") + "'" for trial in trials)
-    columns = ("trial_id", "epoch", *_SCALARS)
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    columns = ("experiment", "trial_id", "epoch", *_SCALARS)
+    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     rows = results.sql(f"SELECT {', '.join(columns)} FROM epochs WHERE trial_id IN ({names}) ORDER BY epoch")
     for values in rows.fetchall():
         row = dict(zip(columns, values, strict=True))
-        found[row["trial_id"]].append(row)
+        found[row["experiment"], row["trial_id"]].append(row)
     return found
 
 
@@ -201,5 +202,5 @@ def _finite(value: float | None) -> bool:
 
 
 def _file_name(text: str) -> str:
-    """Return a trial id as a file name: ids of this package are hexadecimal, others may be anything."""
+    """Return a name as a file name: the ids of this package are hexadecimal, others may be anything."""
     return "".join(c if c.isalnum() or c in "-_" else f"%{ord(c):x}" for c in text) or "%"

@@ -185,29 +185,29 @@ def learning_curves(results: Results, found: Proposals, measure: str) -> tuple[l
     on_front = set(front[:: max(1, math.ceil(len(front) / MOST_CURVES * 2))])
     others = [i for i in range(len(found.shown)) if i not in set(front)]
     chosen = sorted(on_front) + others[:: max(1, math.ceil(len(others) / (MOST_CURVES - len(on_front))))]
-    points = {found.shown[i].trials[0]: (i in on_front, found.shown[i]) for i in chosen}
-    epochs = _epochs(results, list(points))
+    epochs = _epochs(results, [found.named[i] for i in chosen])
     curves = [
-        Curve(p.method, trial, best, p.ratio, p.lr, *_thin(epochs[trial]))
-        for trial, (best, p) in points.items()
-        if trial in epochs
+        Curve(p.method, p.trials[0], i in on_front, p.ratio, p.lr, *_thin(epochs[found.named[i]]))
+        for i, p in ((i, found.shown[i]) for i in chosen)
+        if found.named[i] in epochs
     ]
     count = sum(not curve.frontier for curve in curves)
     note = "The frontier's models, first seed of each"
     return curves, f"{note}; {plural(count, 'other trial')} faint behind them." if count else f"{note}."
 
 
-def _epochs(results: Results, trials: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-    names = ", ".join("'" + trial.replace("'", "''") + "'" for trial in trials)
+def _epochs(results: Results, trials: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[tuple[int, float]]]:
+    """Return the curve of each trial, by experiment and id."""
+    names = ", ".join("'" + trial.replace("'", "''") + "'" for _, trial in trials)
     if not names:
         return {}
     rows = results.sql(
-        f"SELECT trial_id, epoch, accuracy_val FROM epochs WHERE trial_id IN ({names}) AND isfinite(accuracy_val) "
-        "ORDER BY ALL"
+        "SELECT experiment, trial_id, epoch, accuracy_val FROM epochs "
+        f"WHERE trial_id IN ({names}) AND isfinite(accuracy_val) ORDER BY ALL"
     ).fetchall()
-    found: dict[str, list[tuple[int, float]]] = {}
-    for trial, epoch, accuracy in rows:
-        found.setdefault(trial, []).append((epoch, accuracy))
+    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for experiment, trial, epoch, accuracy in rows:
+        found.setdefault((experiment, trial), []).append((epoch, accuracy))
     return found
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from search.errors import UserError
 from search.report.facts import Front, Method, Point
@@ -16,15 +18,15 @@ from search.report.reproduce import shell_name
 from search.report.text import finite, plural, visible
 from search.results import Results
 from search.results.frontier import frontier
-from search.results.points import drawable, points
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from search.results.merged import FOLDER, read_all
+from search.results.points import COLUMNS, FEW_VALUES, LABELS, points, usable
 
 MEASURES = {"stored_bytes": "Stored size", "stored_parameters": "Stored parameters"}
 MOST_POINTS = 2_000
 UNKNOWN = "unknown"
-_KEY = ("experiment", "model", "method", "number")
+ROW = "row"
+"""Name of the column that tells proposals apart: two experiments may have trials of the same id."""
+_DETAILS = ("seed", "weight_decay", "budgets")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Proposals:
     """The proposals of a report."""
 
     table: pa.Table
-    """Every proposal, as :func:`search.results.points.points` gives them."""
+    """Every proposal, as :func:`search.results.points.points` gives them, with the columns ``FOLDER`` and ``ROW``."""
     fronts: dict[str, pa.Table]
     """The frontier of each measure over all methods."""
     methods: dict[str | None, int]
@@ -40,8 +42,10 @@ class Proposals:
     looks: list[Method]
     shown: list[Point]
     """The proposals that pictures show."""
-    rows: dict[str, int]
-    """Index into ``shown`` by the first trial of a proposal."""
+    named: list[tuple[str, str]]
+    """Experiment and first trial of each of these, as the tables write them."""
+    rows: dict[int, int]
+    """Index into ``shown`` by the row of a proposal in ``table``."""
     shown_fronts: dict[str, Front]
 
     @property
@@ -65,7 +69,10 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
     Raises:
         UserError: If the experiments used different data, whose accuracies cannot be compared.
     """
-    trials = drawable(results.stores, tuple(MEASURES))
+    columns = [*COLUMNS, *MEASURES, *_DETAILS]
+    trials = read_all(results.stores, "trials", columns, dictionary=FEW_VALUES, folder=True)
+    if FOLDER not in trials.column_names:
+        trials = trials.append_column(FOLDER, pa.array(np.zeros(len(trials), dtype=np.int64)))
     datasets = sorted({visible(name) for name in trials["dataset"].unique().to_pylist() if name})
     if len(datasets) > 1:
         raise UserError(
@@ -75,20 +82,21 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
     # A row of another program may lack the method.
     names = sorted(trials["method"].unique().to_pylist(), key=lambda name: name or "")
     chosen_looks = looks(map(_known, names))
-    table = points(trials, tuple(MEASURES))
+    table = _placed(points(trials, tuple(MEASURES)), trials)
     fronts = {measure: frontier(table, (measure,)) for measure in MEASURES}
     own = {measure: frontier(table, (measure,), by=("method",)) for measure in MEASURES}
     keep = _choose(table, [*fronts.values(), *own.values()], seed)
     methods = {name: index for index, name in enumerate(names)}
-    tied = {trial for front in fronts.values() for trial, tie in _pairs(front, "overlaps") if tie}
-    chosen = table.take(keep).to_pylist()
-    rows = {row["trial_id"]: index for index, row in enumerate(chosen)}
+    tied = {row for front in fronts.values() for row, tie in _pairs(front, "overlaps") if tie}
+    chosen = table.take(keep)
+    rows = {row: index for index, row in enumerate(keep.tolist())}
     return Proposals(
         table,
         fronts,
         methods,
         [Method(visible(name), chosen_looks[name].color, chosen_looks[name].shape) for name in map(_known, names)],
-        _details(results, chosen, methods, tied),
+        _details(results, chosen, _trials_of(trials, chosen), methods, tied),
+        _named(chosen),
         rows,
         {measure: _front(fronts[measure], own[measure], rows, methods) for measure in MEASURES},
     )
@@ -98,84 +106,86 @@ def _known(name: str | None) -> str:
     return name or UNKNOWN
 
 
-def _pairs(table: pa.Table, column: str) -> list[tuple[str, Any]]:
-    return list(zip(table["trial_id"].to_pylist(), table[column].to_pylist(), strict=True))
+def _named(table: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(table["experiment"].to_pylist(), table["trial_id"].to_pylist(), strict=True))
+
+
+def _placed(table: pa.Table, trials: pa.Table) -> pa.Table:
+    """Return the proposals with their folders and rows; their first trials tell the folder, being there once."""
+    places = dict(zip(_named(trials), trials[FOLDER].to_pylist(), strict=True))
+    table = table.append_column(FOLDER, pa.array([places[name] for name in _named(table)], pa.int64()))
+    return table.append_column(ROW, pa.array(np.arange(table.num_rows)))
+
+
+def _pairs(table: pa.Table, column: str) -> list[tuple[int, Any]]:
+    return list(zip(table[ROW].to_pylist(), table[column].to_pylist(), strict=True))
 
 
 def _choose(table: pa.Table, fronts: list[pa.Table], seed: int) -> np.ndarray:
     """Return the rows to show, in order: those of the fronts, and others up to ``MOST_POINTS``."""
     if table.num_rows <= MOST_POINTS:
         return np.arange(table.num_rows)
-    wanted = {trial for front in fronts for trial in front["trial_id"].to_pylist()}
-    on_front = np.array([trial in wanted for trial in table["trial_id"].to_pylist()])
-    others = np.flatnonzero(~on_front)
-    room = max(MOST_POINTS - int(on_front.sum()), 0)
+    wanted = np.unique(np.concatenate([front[ROW].to_numpy() for front in fronts]))
+    others = np.setdiff1d(np.arange(table.num_rows), wanted)
+    room = max(MOST_POINTS - len(wanted), 0)
     sample = np.random.default_rng(seed).choice(others, min(room, len(others)), replace=False)
-    return np.sort(np.concatenate([np.flatnonzero(on_front), sample]))
+    return np.sort(np.concatenate([wanted, sample]))
 
 
-def _front(overall: pa.Table, own: pa.Table, rows: Mapping[str, int], methods: Mapping[str | None, int]) -> Front:
+def _front(overall: pa.Table, own: pa.Table, rows: Mapping[int, int], methods: Mapping[str | None, int]) -> Front:
     by_method: dict[int, list[int]] = defaultdict(list)
-    for trial, method in _pairs(own, "method"):
-        by_method[methods[method]].append(rows[trial])
-    return Front([rows[trial] for trial in overall["trial_id"].to_pylist()], dict(by_method))
+    for row, method in _pairs(own, "method"):
+        by_method[methods[method]].append(rows[row])
+    return Front([rows[row] for row in overall[ROW].to_pylist()], dict(by_method))
 
 
 def _details(
-    results: Results, chosen: list[dict[str, Any]], methods: Mapping[str | None, int], tied: set[str]
+    results: Results,
+    chosen: pa.Table,
+    trials: Mapping[tuple[Any, ...], list[dict[str, Any]]],
+    methods: Mapping[str | None, int],
+    tied: set[int],
 ) -> list[Point]:
     """Return the proposals with what their trials say: seeds, budgets, weight decay."""
-    seeds = _trials_of(results, chosen)
-    folders = _folders(results)
+    folders = [shell_name(store.folder) for store in results.stores]
     shown = []
-    for row in chosen:
-        trials = seeds.get(tuple(row[key] for key in _KEY)) or [{"trial_id": row["trial_id"]}]
-        # The first is the one that the table of proposals names.
-        trials.sort(key=lambda trial: (trial["trial_id"] != row["trial_id"], trial["trial_id"]))
-        first = trials[0]
+    for row in chosen.to_pylist():
+        seeds = trials[_proposal(row)]
+        first = seeds[0]
         shown.append(
             Point(
                 method=methods[row["method"]],
                 experiment=visible(row["experiment"]),
-                folder=folders.get(row["experiment"], "DIR"),
-                trials=[visible(trial["trial_id"]) for trial in trials],
-                seeds=[trial["seed"] for trial in trials if trial.get("seed") is not None],
+                folder=folders[row[FOLDER]],
+                trials=[visible(trial["trial_id"]) for trial in seeds],
+                seeds=[trial["seed"] for trial in seeds if trial["seed"] is not None],
                 accuracy=row["accuracy"],
-                low=None if row["accuracy_low"] is None else max(row["accuracy_low"], 0.0),
-                high=None if row["accuracy_high"] is None else min(row["accuracy_high"], 1.0),
+                low=row["accuracy_low"],
+                high=row["accuracy_high"],
                 accuracy_val=row["accuracy_val"],
                 stored_bytes=row["stored_bytes"],
                 stored_parameters=row["stored_parameters"],
                 ratio=finite(row["ratio"]),
                 lr=finite(row["lr"]),
-                weight_decay=finite(first.get("weight_decay")),
-                budgets={visible(pattern): kept for pattern, kept in (first.get("budgets") or {}).items()},
-                tied=row["trial_id"] in tied,
+                weight_decay=finite(first["weight_decay"]),
+                budgets={visible(pattern): kept for pattern, kept in first["budgets"] or ()},
+                tied=row[ROW] in tied,
             )
         )
     return shown
 
 
-def _trials_of(results: Results, chosen: list[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    numbers = sorted({int(row["number"]) for row in chosen if row["number"] is not None})
-    if not numbers:
-        return {}
-    columns = ("trial_id", *_KEY, "seed", "weight_decay", "budgets")
-    found = results.sql(
-        f"SELECT {', '.join(columns)} FROM trials "
-        f"WHERE status = 'finished' AND number IN ({', '.join(map(str, numbers))})"
-    )
-    trials: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for values in found.fetchall():
-        row = dict(zip(columns, values, strict=True))
-        trials[tuple(row[key] for key in _KEY)].append(row)
-    return trials
-
-
-def _folders(results: Results) -> dict[str, str]:
-    """Return the folder of each experiment, as one would write it in a shell."""
-    found = {}
-    for store in results.stores:
-        for name in store.read("trials", ["experiment"])["experiment"].unique().to_pylist():
-            found[name] = shell_name(store.folder)
+def _trials_of(trials: pa.Table, chosen: pa.Table) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Return the trials whose mean each proposal is; the first is the one that the table of proposals names."""
+    used = trials.filter(pa.array(usable(trials, tuple(MEASURES))))
+    used = used.filter(pc.is_in(used["number"], value_set=chosen["number"].combine_chunks()))
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in used.select([FOLDER, *LABELS, "number", "trial_id", *_DETAILS]).to_pylist():
+        found[_proposal(row)].append(row)
     return found
+
+
+def _proposal(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells a proposal apart; a trial without a proposal's number is a proposal of its own."""
+    number = row["trial_id"] if row["number"] is None else row["number"]
+    return (*(row[name] for name in (FOLDER, *LABELS)), number)

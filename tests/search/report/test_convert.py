@@ -48,7 +48,7 @@ def test_tensorboard_reads_the_curves_back(tmp_path: Path) -> None:
     results = load(write_demo(tmp_path / "e", 4, repeats=1, epochs=3))
     assert to_tensorboard(results, tmp_path / "runs") == 4
     row = results.trials.to_pylist()[0]
-    events = EventAccumulator(str(tmp_path / "runs" / row["trial_id"]))
+    events = EventAccumulator(str(tmp_path / "runs" / "demo" / row["trial_id"]))
     events.Reload()
     curve = [(event.step, event.value) for event in events.Scalars("accuracy_val")]
     told = results.sql(
@@ -58,6 +58,18 @@ def test_tensorboard_reads_the_curves_back(tmp_path: Path) -> None:
     assert events.Scalars("final/accuracy")[0].value == pytest.approx(row["accuracy"])
     with pytest.raises(UserError, match=r"holds files already"):
         to_tensorboard(results, tmp_path / "runs")
+
+
+def test_experiments_that_share_a_trials_id_write_runs_of_their_own(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    results = load(*(write_demo(tmp_path / name, 1, repeats=1, epochs=3, name=name) for name in ("one", "two")))
+    assert to_tensorboard(results, tmp_path / "runs") == 2
+    for experiment, trial in results.sql("SELECT experiment, trial_id FROM trials").fetchall():
+        events = EventAccumulator(str(tmp_path / "runs" / experiment / trial))
+        events.Reload()
+        assert [event.step for event in events.Scalars("accuracy_val")] == [1, 2, 3]
 
 
 def test_a_trial_id_is_no_path(tmp_path: Path) -> None:

@@ -199,6 +199,44 @@ def test_two_experiments_are_told_apart(tmp_path: Path) -> None:
     assert len(facts.reproduce) == 2
 
 
+def test_searches_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    folders = [
+        experiment(tmp_path / name, [trial(0, trial_id=f"{name}{seed}", seed=seed) for seed in seeds])
+        for name, seeds in (("a", [0, 1]), ("b", [2]))
+    ]
+    facts = gather(folders)
+    assert [(point.folder.rpartition("/")[2], point.trials, point.seeds) for point in facts.points] == [
+        ("a", ["a0", "a1"], [0, 1]),
+        ("b", ["b2"], [2]),
+    ]
+
+
+def test_experiments_that_share_a_trials_id_are_told_apart(tmp_path: Path) -> None:
+    for name, accuracy in (("one", 0.9), ("two", 0.6)):
+        rows = [trial(0, experiment=name, accuracy=accuracy, accuracy_val=accuracy)]
+        if name == "two":
+            rows.append(trial(1, experiment=name, accuracy=0.5, accuracy_val=0.5, stored_bytes=100))
+        curve = [{"trial_id": "t0", "experiment": name, "epoch": 1, "accuracy_val": accuracy}]
+        ResultStore(Folder(experiment(tmp_path / name, rows))).append("epochs", curve)
+    facts = gather([tmp_path / "one", tmp_path / "two"])
+    front = [facts.points[index] for index in facts.fronts["stored_bytes"].overall]
+    assert [(point.experiment, point.accuracy) for point in front] == [("two", 0.5), ("one", 0.9)]
+    assert plain(facts.headline) == "rps reaches 90.0 % in 1 kB"
+    assert sorted((curve.frontier, curve.accuracy) for curve in facts.curves) == [(False, [0.6]), (True, [0.9])]
+
+
+def test_what_is_picked_is_compressed_even_where_the_knee_is_not(tmp_path: Path) -> None:
+    rows = [
+        trial(0, accuracy=0.1, accuracy_val=0.1),
+        trial(1, accuracy=0.2, accuracy_val=0.2, stored_bytes=5_000),
+        trial(2, method="dense", accuracy=0.95, accuracy_val=0.95, stored_bytes=40_000),
+        trial(3, method="mag", accuracy=0.96, accuracy_val=0.96, stored_bytes=10**9),
+    ]
+    facts = gather([experiment(tmp_path / "e", rows)])
+    assert facts.picks
+    assert "dense" not in {facts.methods[pick.method].name for pick in facts.picks}
+
+
 def test_what_a_picture_cannot_hold_is_sampled_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_demo(tmp_path / "e", 80, repeats=1, epochs=2)
     whole = gather([folder])
