@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Literal, Self
 
-from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    ByteSize,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from clusters.errors import unknown
 from clusters.fields import Machine, ProfileModel, ProfileName, Rented, Scaled, SlurmName, WorkerName, check_whole
@@ -16,6 +26,17 @@ class ProfileBase(ProfileModel):
 
     name: ProfileName = ""
     """Name of the profile; the name of its file if left out."""
+    _typed: str = PrivateAttr("")
+
+    def typed_as(self, name_or_path: str) -> Self:
+        """Keep what the user called the profile by, for the commands that are shown; it is no field of the profile."""
+        self._typed = name_or_path
+        return self
+
+    @property
+    def argument(self) -> str:
+        """What to write after ``--cluster`` to name this profile, quoted for a shell."""
+        return shlex.quote(self._typed or self.name)
 
     @property
     def submits(self) -> bool:

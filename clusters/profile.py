@@ -54,7 +54,7 @@ def load_profile(name_or_path: str, explain: Explain | None = None) -> Profile:
     if not isinstance(raw, dict):
         raise ClusterError(f"{name_or_path}: a profile is a mapping of fields, but this is a {type(raw).__name__}")
     try:
-        return parse_profile({"name": Path(name_or_path).stem, **raw}, explain)
+        return parse_profile({"name": Path(name_or_path).stem, **raw}, explain).typed_as(name_or_path)
     except ClusterError as error:
         raise ClusterError(f"{name_or_path}: {error}") from error
 

@@ -71,7 +71,7 @@ def _kubernetes_token(profile: KubernetesProfile) -> str:
             raise
         raise ClusterError(
             f"there is no cluster {cluster_name(profile)!r} in namespace {profile.namespace!r}; make it with: "
-            f"rps-search cluster render {profile.name} | kubectl apply -f -"
+            f"rps-search cluster render {profile.argument} | kubectl apply -f -"
         ) from error
 
 

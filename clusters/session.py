@@ -173,7 +173,7 @@ def _address(profile: Profile) -> str:
         return os.environ.get("RAY_ADDRESS", "auto")
     raise ClusterError(
         f"a search on profile {profile.name!r} runs inside its cluster: "
-        f"submit it with `rps-search launch SPEC --cluster {profile.name}`"
+        f"submit it with `rps-search launch SPEC --cluster {profile.argument}`"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -138,7 +139,7 @@ def _follow(jobs: Jobs, job: str, profile: Profile) -> None:
         for text in jobs.follow(job):
             print(text, end="", flush=True)
     except KeyboardInterrupt:
-        again = f"rps-search attach {job} --cluster {profile.name}"
+        again = f"rps-search attach {shlex.quote(job)} --cluster {profile.argument}"
         print(f"\nrps-search: left; the job goes on; see it again with: {again}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     status = jobs.status(job)

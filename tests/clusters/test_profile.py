@@ -22,6 +22,14 @@ def test_a_file_is_named_after_itself(tmp_path):
     path.write_text("kind: local\ncpus: 3\n")
     profile = load_profile(str(path))
     assert (profile.name, profile.cpus) == ("lab", 3)
+    assert "lab.yaml" not in str(profile.model_dump()), "where the file lies here means nothing elsewhere"
+
+
+def test_commands_that_are_shown_name_a_profile_as_the_user_did(tmp_path, monkeypatch):
+    (tmp_path / "my lab.yaml").write_text(named_profiles()["ssh"] + "name: lab\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_profile("my lab.yaml").argument == "'my lab.yaml'"
+    assert load_profile("aws").argument == "aws"
 
 
 def test_unknown_name_gets_the_nearest():

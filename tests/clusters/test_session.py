@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from clusters import ClusterError, load_profile, parse_profile
+from clusters.profile import named_profiles
 from clusters.session import session
 
 pytestmark = pytest.mark.ray
@@ -81,10 +82,12 @@ def test_an_unreachable_address_is_one_sentence(address, message):
         pass
 
 
-def test_a_cluster_is_submitted_to_from_outside(monkeypatch):
+def test_a_cluster_is_submitted_to_from_outside(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    message = "submit it with `rps-search launch SPEC --cluster aws`"
-    with pytest.raises(ClusterError, match=message), session(load_profile("aws")):
+    path = tmp_path / "lab.yaml"
+    path.write_text(named_profiles()["ssh"])
+    message = f"submit it with `rps-search launch SPEC --cluster {path}`"
+    with pytest.raises(ClusterError, match=message), session(load_profile(str(path))):
         pass
 
 

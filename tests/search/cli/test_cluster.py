@@ -1,7 +1,10 @@
+from contextlib import nullcontext
+
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from clusters.profile import named_profiles
 from search.cli.app import app
 from search.errors import UserError
 
@@ -60,6 +63,24 @@ def test_what_cannot_be_done_is_one_sentence(arguments, message):
     done = run(*arguments)
     assert isinstance(done.exception, UserError)
     assert message in str(done.exception)
+
+
+class Interrupted:
+    """Jobs of a cluster that is not there; Ctrl-C comes as soon as one is looked at."""
+
+    def submit(self, search):
+        return "job 1"
+
+    def follow(self, job):
+        raise KeyboardInterrupt
+
+
+def test_after_ctrl_c_the_line_that_attaches_again_is_one_that_works(monkeypatch, tmp_path):
+    monkeypatch.setattr("clusters.reach.reach", lambda profile: nullcontext(Interrupted()))
+    path = profile(tmp_path, named_profiles()["ssh"])
+    done = run("launch", "quickstart", "--cluster", path, "--storage", "s3://b/x")
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1].endswith(f"see it again with: rps-search attach 'job 1' --cluster {path}")
 
 
 @pytest.mark.parametrize(
