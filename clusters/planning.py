@@ -7,12 +7,13 @@ import itertools
 import math
 import os
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clusters.errors import ClusterError
 from clusters.fields import Machine, Rented
-from clusters.kinds import ClusterProfile, LocalProfile
+from clusters.kinds import ClusterProfile, LocalProfile, SlurmProfile
 from clusters.placement import Shape, fits, missing
 from clusters.profile import Profile
 
@@ -80,6 +81,8 @@ class Fleet:
     """How often each machine is taken away."""
     head_price_per_hour: float = 0.0
     """Price of the machine that runs the driver, if it is another one."""
+    short: bool = False
+    """Whether the profile has fewer machines than were asked for."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ def _with_interruptions(
 
 
 def fleets(profile: Profile, work: Workload, sizes: Sequence[int]) -> list[Fleet]:
-    """Return the profile's machines in several numbers.
+    """Return the profile's machines in several numbers, as many as it has at most.
 
     Args:
         profile: Its first kind of worker that can serve a trial is taken; where it names none, machines like this one.
@@ -213,15 +216,16 @@ def fleets(profile: Profile, work: Workload, sizes: Sequence[int]) -> list[Fleet
     Raises:
         ClusterError: If no kind of machine can ever serve a trial.
     """
-    machine = _worker(profile, work)
+    machine, most, head = _worker(profile, work)
     each = fits(machine.resources(), work.cpus, work.gpus, work.custom)
-    head = profile.head.price_per_hour if isinstance(profile, ClusterProfile) else 0.0
     interruptions = machine.interruptions_per_hour if isinstance(machine, Rented) and machine.spot else 0.0
     found = []
     for size in sizes:
         places = size if work.gpus == 0 else _places(size, work.gpus)
-        count = math.ceil(size / machine.gpus) if work.gpus else math.ceil(size / each)
-        found.append(Fleet(machine, count, max(1, min(places, count * each)), interruptions, head))
+        wanted = math.ceil(size / machine.gpus) if work.gpus else math.ceil(size / each)
+        count = min(wanted, most)
+        slots = max(1, min(places, count * each))
+        found.append(Fleet(machine, count, slots, interruptions, head, short=count < wanted))
     return found
 
 
@@ -229,15 +233,21 @@ def _places(gpus: int, share: float) -> int:
     return fits({"GPU": gpus}, 0, share, {})
 
 
-def _worker(profile: Profile, work: Workload) -> Machine:
+def _worker(profile: Profile, work: Workload) -> tuple[Machine, int, float]:
+    """Return the machine that serves trials, how many the profile has, and the price of a head that is another one."""
     if not isinstance(profile, ClusterProfile):
         here = profile if isinstance(profile, LocalProfile) else LocalProfile(kind="local")
         # GPUs are not counted, which would load torch: as many as a trial needs.
         cpus, gpus = here.cpus or os.cpu_count() or 1, here.gpus or math.ceil(work.gpus)
-        return Machine(cpus=max(cpus, math.ceil(work.cpus)), gpus=gpus, custom=work.custom)
-    kinds: list[Machine] = [*profile.worker_kinds().values(), profile.head]
-    for machine in kinds:
-        if fits(machine.resources(), work.cpus, work.gpus, work.custom):
-            return machine
-    problem = missing([Shape(kind.resources(), 1) for kind in kinds], work.cpus, work.gpus, work.custom)
+        return Machine(cpus=max(cpus, math.ceil(work.cpus)), gpus=gpus, custom=work.custom), sys.maxsize, 0.0
+    kinds: list[tuple[Machine, int, float]] = [(profile.head, 1, 0.0)]
+    if isinstance(profile, SlurmProfile):
+        kinds = [(profile.head, profile.nodes, 0.0)]  # The head is one of the nodes.
+    else:
+        workers = profile.worker_kinds().values()
+        kinds = [*((kind, kind.max, profile.head.price_per_hour) for kind in workers), *kinds]
+    for kind in kinds:
+        if fits(kind[0].resources(), work.cpus, work.gpus, work.custom):
+            return kind
+    problem = missing([Shape(kind[0].resources(), 1) for kind in kinds], work.cpus, work.gpus, work.custom)
     raise ClusterError(problem or "no machine fits")

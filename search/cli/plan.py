@@ -36,7 +36,7 @@ def plan(
     probe: Annotated[
         bool, typer.Option("--probe", help="Find that out here, with two short searches: one trial at a time, and all.")
     ] = False,
-    seconds: Annotated[float | None, typer.Option(min=0.001, help="Seconds of one trial, instead.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.001, max=1e9, help="Seconds of one trial, instead.")] = None,
     failure: Annotated[float, typer.Option(min=0, max=1, help="Chance that a trial's process dies once.")] = 0.0,
     straggler: Annotated[
         float | None, typer.Option(min=0, max=1, help="Chance that a trial takes twice as long; 0.02 with --seconds.")
@@ -74,7 +74,7 @@ def plan(
         chosen = fleets(profile, work, sizes)
         plans = [simulate(work, fleet, conditions, seed=wanted.seed) for fleet in chosen]
     currency = profile.currency if isinstance(profile, ClusterProfile) else "USD"
-    _print(sizes, plans, "GPUs" if needs.gpus else "places", currency)
+    _print(sizes, chosen, plans, "GPUs" if needs.gpus else "places", currency)
     _print_assumptions(work, known.contention, conditions, chosen[0])
     _warn(known, work, chosen, plans)
 
@@ -100,13 +100,14 @@ def _known(spec: Spec, results: list[str], probe: bool, seconds: float | None, c
     )
 
 
-def _print(sizes: list[int], plans: list[Plan], unit: str, currency: str) -> None:
+def _print(sizes: list[int], fleets: list[Fleet], plans: list[Plan], unit: str, currency: str) -> None:
     print(f"{unit:>8} {'at once':>8} {'wall':>10} {'GPU hours':>10} {currency:>10} {'busy':>6} {'repeated':>9}")
-    for size, made in zip(sizes, plans, strict=True):
+    for size, fleet, made in zip(sizes, fleets, plans, strict=True):
         repeated = made.repeated_s / made.busy_s
+        fewer = f"  the profile has {fleet.count} such machine{'s' * (fleet.count > 1)}" if fleet.short else ""
         print(
             f"{size:>8} {made.slots:>8} {_duration(made.wall_s):>10} {made.gpu_hours:>10.2f} "
-            f"{made.cost:>10.2f} {made.utilisation:>6.0%} {repeated:>9.1%}"
+            f"{made.cost:>10.2f} {made.utilisation:>6.0%} {repeated:>9.1%}{fewer}"
         )
 
 

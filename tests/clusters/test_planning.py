@@ -126,6 +126,30 @@ def test_fleets_of_a_profile_in_several_sizes():
     assert [(f.count, f.slots) for f in on_cpus] == [(1, 1), (1, 2), (2, 8)], "machines like this one"
 
 
+ONE_HOUR = replace(WORK, trials=4, seconds=[3600.0])
+
+
+def test_in_slurm_the_head_is_one_of_the_nodes():
+    for nodes, count in ((1, 1), (2, 2), (4, 2)):
+        head = {"cpus": 4, "gpus": 4, "price_per_hour": 10}
+        (made,) = fleets(parse_profile({"kind": "slurm", "nodes": nodes, "head": head}), ONE_HOUR, [8])
+        assert (made.count, made.head_price_per_hour, made.short) == (count, 0, nodes == 1)
+        assert simulate(ONE_HOUR, made, PLAIN).cost == pytest.approx(10 * count)
+
+
+def test_no_more_machines_are_planned_than_the_profile_has():
+    found = fleets(load_profile("aws"), replace(WORK, gpus=0.5), [64, 512])
+    assert [(f.count, f.slots, f.short) for f in found] == [(64, 128, False), (64, 128, True)]
+
+
+def test_a_head_that_alone_can_serve_is_there_once_and_paid_once():
+    raw = yaml.safe_load(named_profiles()["ssh"])
+    raw |= {"head": {"cpus": 4, "gpus": 1, "price_per_hour": 1}, "worker": {"cpus": 4}}
+    (made,) = fleets(parse_profile(raw), ONE_HOUR, [8])
+    assert (made.count, made.slots, made.head_price_per_hour, made.short) == (1, 1, 0, True)
+    assert simulate(ONE_HOUR, made, PLAIN).cost == pytest.approx(4)
+
+
 def test_trials_share_the_cpus_of_a_machine_too():
     raw = yaml.safe_load(named_profiles()["slurm"]) | {"head": {"cpus": 4, "gpus": 4}}
     (made,) = fleets(parse_profile(raw), replace(WORK, cpus=2), [8])

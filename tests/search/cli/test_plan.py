@@ -20,6 +20,7 @@ def test_a_plan_for_each_size():
         ("64", "32"),  # as many as there are trials
         ("512", "32"),
     ]
+    assert [line.partition("  the profile")[2] for line in lines] == ["", "", "", " has 64 such machines"]
     for named in ("process start", "taken away 0.05 times an hour", "failures 0.0%", "stragglers 2.0%", "sampler"):
         assert named in assumptions
 
@@ -41,3 +42,10 @@ def test_what_is_missing_is_one_sentence(arguments, message):
     done = run(*arguments)
     assert isinstance(done.exception, UserError)
     assert message in str(done.exception)
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e300"])
+def test_a_time_without_end_is_refused_before_anything_is_printed(seconds):
+    done = run("quickstart", "--seconds", seconds)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--seconds" in done.stderr
