@@ -127,7 +127,10 @@ def load_compressed(path: str | os.PathLike[str], fresh_model: nn.Module) -> nn.
         raise ValueError(
             f"{path} must be for the architecture of fresh_model, but sharing it fails: {error}"
         ) from error
-    shared = {".".join(filter(None, owner)) for candidate in candidates for owner in candidate.owners}
+    # By identity, because a module registered twice has names that no owner is listed under.
+    ids = {id(candidate.parameter) for candidate in candidates}
+    named = fresh_model.named_parameters(remove_duplicate=False)
+    shared = {name for name, parameter in named if id(parameter) in ids}
     plain = plain_state(fresh_model, shared)
     if header["model"] != fingerprint(groups, plain):
         raise ValueError(

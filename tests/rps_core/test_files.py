@@ -96,6 +96,16 @@ def test_an_excluded_tied_weight_is_stored_once(transformer, tmp_path):
     assert held == 4 * sum(p.numel() for name, p in transformer.named_parameters() if not name.startswith("psi"))
 
 
+def test_a_module_registered_under_several_names_is_loaded(tmp_path):
+    def thrice():
+        block = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
+        return nn.Sequential(block, block, nn.Sequential(block), nn.Linear(8, 3))
+
+    model, x = compress_(thrice(), RPSConfig(ratio=4)), torch.randn(2, 8)
+    save_compressed(model, tmp_path / "m")
+    assert torch.equal(load_compressed(tmp_path / "m", thrice())(x), model(x))
+
+
 def test_a_model_with_nothing_but_shared_weights(tmp_path):
     model = compress_(nn.Linear(20, 10, bias=False), RPSConfig(ratio=4))
     save_compressed(model, tmp_path / "m")
