@@ -197,13 +197,3 @@ def _iterate(open_stream: Callable[[], AsyncIterator[str]]) -> Iterator[str]:
     finally:
         loop.run_until_complete(stream.aclose())
         loop.close()
-
-
-def unsuitable_storage(uri: str) -> str | None:
-    """Return why an experiment folder cannot be used by a submitted search, or None if it may."""
-    if "://" in uri:
-        return None
-    return (
-        f"a search on a cluster needs a folder that all machines reach, but {uri!r} is a path of this one; "
-        "name s3://BUCKET/NAME, gs://BUCKET/NAME, or file:///PATH of a shared file system"
-    )

@@ -14,12 +14,12 @@ from pyarrow import fs
 
 from clusters.errors import ClusterError, one_line
 from clusters.session import Node, Session
+from clusters.uri import shown
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 60.0
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
-_CREDENTIALS = re.compile(r"://[^/@]*@")
 
 
 class NodeGoneError(Exception):
@@ -105,11 +105,6 @@ def kinds(nodes: Iterable[Node]) -> list[list[Node]]:
     for node in nodes:
         found.setdefault(tuple(sorted(node.resources.items())), []).append(node)
     return list(found.values())
-
-
-def shown(uri: str) -> str:
-    """Return a URI without the user name and password that it may hold."""
-    return _CREDENTIALS.sub("://", uri)
 
 
 def _check_kind(nodes: list[Node], uri: str, marker: str, session: Session) -> None:

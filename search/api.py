@@ -109,6 +109,7 @@ def _run(experiment: Experiment, cluster: str) -> Results:
     if not isinstance(cluster, str):
         raise UserError(f"cluster must be the name or path of a profile, but got {cluster!r}")
     from clusters import ClusterError, load_profile
+    from clusters.uri import shown
     from search.driver.run import run_search
     from search.spec.load import describe
 
@@ -120,6 +121,6 @@ def _run(experiment: Experiment, cluster: str) -> Results:
     if outcome.interrupted or (outcome.stop_reason and not outcome.exhausted):
         raise InterruptedSearchError(
             f"{outcome.progress.ended} of {outcome.progress.total} trials have ended; "
-            f"{outcome.stop_reason or 'interrupted'}; go on with search.resume({experiment.folder.uri!r})"
+            f"{outcome.stop_reason or 'interrupted'}; go on with search.resume({shown(experiment.folder.uri)!r})"
         )
     return load(experiment.folder.uri)

@@ -46,10 +46,11 @@ def must_submit(profile: Profile) -> bool:
 
 def submit(spec: Spec, profile: Profile, storage: str | None) -> None:
     """Submit a search to a cluster and show what it prints until it ends; Ctrl-C leaves it running."""
-    from clusters.jobs import Search, unsuitable_storage
+    from clusters.jobs import Search
     from clusters.kinds import ClusterProfile
     from clusters.reach import reach
     from clusters.render import to_yaml
+    from clusters.uri import unsuitable_storage
 
     base = profile.storage if isinstance(profile, ClusterProfile) else None
     uri = storage or (f"{base.rstrip('/')}/{spec.name}" if base else f"runs/{spec.name}")
@@ -122,6 +123,7 @@ def _rendered_job(profile: Profile, spec_name: str, storage: str | None) -> str:
     from clusters.kinds import KubernetesProfile
     from clusters.render import to_yaml
     from clusters.render.kuberay import ray_job
+    from clusters.uri import unsuitable_storage
     from search.spec import load_spec
 
     spec = load_spec(spec_name)
@@ -130,6 +132,9 @@ def _rendered_job(profile: Profile, spec_name: str, storage: str | None) -> str:
     uri = storage or (f"{profile.storage.rstrip('/')}/{spec.name}" if profile.storage else None)
     if uri is None:
         raise UserError("--storage: the job needs an experiment folder, for example s3://BUCKET/NAME")
+    problem = unsuitable_storage(uri)
+    if problem:
+        raise UserError(problem)
     texts = (to_yaml(spec.model_dump(mode="json")), to_yaml(profile.model_dump(mode="json")))
     return to_yaml(*ray_job(profile, f"rps-{spec.name}", *texts, uri))
 

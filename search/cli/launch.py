@@ -126,7 +126,9 @@ def status(directory: Directory) -> None:
 
 def resume_line(experiment: Experiment) -> str:
     """Return the command that goes on with an experiment."""
-    return f"rps-search resume {shlex.quote(experiment.folder.uri)}"
+    from clusters.uri import shown
+
+    return f"rps-search resume {shlex.quote(shown(experiment.folder.uri))}"
 
 
 def _run(

@@ -54,6 +54,14 @@ def test_a_profile_that_is_wrong_says_where(tmp_path, text, message):
     [
         (["cluster", "render", "local"], "makes no cluster"),
         (["cluster", "render", "kubernetes", "--spec", "quickstart"], "--storage: the job needs an experiment folder"),
+        (
+            ["cluster", "render", "kubernetes", "--spec", "quickstart", "--storage", "runs/x"],
+            "a search on a cluster needs a folder that all machines reach",
+        ),
+        (
+            ["launch", "quickstart", "--cluster", "slurm", "--storage", "s3://key:secret@b/x"],
+            "must hold no credentials",
+        ),
         (["cluster", "render", "aws", "--spec", "quickstart"], "only kubernetes has a file for one job"),
         (["launch", "quickstart", "--cluster", "aws"], "needs a folder that all machines reach"),
         (["attach", "j", "--cluster", "local"], "there are no jobs to look at"),

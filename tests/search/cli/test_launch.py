@@ -6,10 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from search import api
+from search.cli.launch import resume_line
 from search.results.folder import Folder
 from search.results.store import ResultStore
 
@@ -167,3 +170,12 @@ def test_a_trial_that_hangs_is_ended_by_its_time_limit(spec, folder):
     (row,) = tables(folder)["trials"]
     assert row["status"] == "failed"
     assert "it ran longer than failures.time_limit_s = " in row["error"]
+
+
+def test_how_to_go_on_is_said_without_credentials(monkeypatch):
+    experiment = SimpleNamespace(folder=Folder("s3://key:secret@bucket/x?region=us-east-1"))
+    assert resume_line(experiment) == "rps-search resume 's3://bucket/x?region=us-east-1'"
+    outcome = SimpleNamespace(interrupted=True, progress=SimpleNamespace(ended=1, total=2), stop_reason=None)
+    monkeypatch.setattr("search.driver.run.run_search", lambda *arguments: outcome)
+    with pytest.raises(api.InterruptedSearchError, match=r"search\.resume\('s3://bucket/x\?region=us-east-1'\)"):
+        api._run(experiment, "local")

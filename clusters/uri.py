@@ -1,0 +1,36 @@
+"""URIs of experiment folders: how they are shown, and which a submitted search may have."""
+
+from __future__ import annotations
+
+import re
+
+# A user and a password, which may hold a slash that should have been escaped. What is a port is no password.
+_PASSWORD = re.compile(r"^([^:/]+://)([^/?#@:]*):(?!\d+/)[^?#]*@")
+# Azure's options; the other stores have none that are secret.
+_SECRET_OPTION = re.compile(r"(?<=[?&])(client_secret|sig)=[^&#]*&?")
+
+
+def shown(uri: str) -> str:
+    """Return a URI without the key, password or secret that it may hold; all else that opens the folder stays."""
+    return _SECRET_OPTION.sub("", _PASSWORD.sub(_without_password, uri)).rstrip("?&") if "://" in uri else uri
+
+
+def _without_password(match: re.Match[str]) -> str:
+    scheme, user = match.groups()
+    # Azure writes the container where others write the user.
+    return f"{scheme}{user}@" if scheme.startswith("abfs") and user else scheme
+
+
+def unsuitable_storage(uri: str) -> str | None:
+    """Return why an experiment folder cannot be used by a submitted search, or None if it may."""
+    if "://" not in uri:
+        return (
+            f"a search on a cluster needs a folder that all machines reach, but {uri!r} is a path of this one; "
+            "name s3://BUCKET/NAME, gs://BUCKET/NAME, or file:///PATH of a shared file system"
+        )
+    if shown(uri) != uri:
+        return (
+            "the storage of a search on a cluster must hold no credentials, which others would see there; "
+            f"write {shown(uri)} and let the machines reach it by their role or their environment variables"
+        )
+    return None

@@ -1,0 +1,36 @@
+import pytest
+
+from clusters.uri import shown, unsuitable_storage
+
+PLAIN = [
+    "s3://bucket/x",
+    "s3://bucket/a:b@c?endpoint_override=127.0.0.1:9000&scheme=http",
+    "gs://anonymous@bucket/x",
+    "abfs://container@account.dfs.core.windows.net/x?tenant_id=1",
+    "hdfs://host:8020/user/a@b",
+    "file:///shared/a:b@c",
+]
+
+
+@pytest.mark.parametrize(
+    ("uri", "safe"),
+    [
+        ("s3://key:secret@bucket/x?region=a", "s3://bucket/x?region=a"),
+        ("s3://key:sec/r@et@bucket/x", "s3://bucket/x"),
+        ("abfs://container:key==@account.dfs.core.windows.net/x", "abfs://container@account.dfs.core.windows.net/x"),
+        ("abfs://c@a.net/x?client_id=1&client_secret=s", "abfs://c@a.net/x?client_id=1"),
+        ("abfs://c@a.net/x?sig=s&client_id=1", "abfs://c@a.net/x?client_id=1"),
+        *((uri, uri) for uri in [*PLAIN, "/a/b@c", "runs/x?"]),
+    ],
+)
+def test_credentials_are_never_shown_and_all_else_is(uri, safe):
+    assert shown(uri) == safe
+
+
+def test_submitted_searches_need_a_shared_folder_and_no_credentials():
+    assert [unsuitable_storage(uri) for uri in PLAIN] == [None] * len(PLAIN)
+    assert "'runs/x' is a path of this one" in (unsuitable_storage("runs/x") or "")
+    problem = unsuitable_storage("s3://key:secret@bucket/x") or ""
+    assert "must hold no credentials" in problem
+    assert "write s3://bucket/x and" in problem
+    assert "secret@" not in problem
