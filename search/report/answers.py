@@ -10,7 +10,7 @@ import numpy as np
 
 from search.report.facts import Pick
 from search.report.proposals import MEASURES, ROW, Proposals
-from search.report.text import number, percent, size
+from search.report.text import interval, number, percent, size, times_smaller
 from search.results.frontier import frontier
 from search.results.picks import best_within, knee, smallest_above
 
@@ -87,7 +87,8 @@ def _merged(found: Proposals, measure: str, wanted: list[tuple[str, str, int]]) 
     made = []
     for index, questions in titles.items():
         point = found.shown[index]
-        sure = "one seed" if point.low is None else f"95 % interval {percent(point.low)} to {percent(point.high)}"
+        sure = interval(point.low, point.high, len(point.trials))
+        sure = sure if point.low is None else f"95 % interval {sure}"
         how = f"ratio {number(point.ratio)}, {sure}"
         made.append(
             Pick(
@@ -110,7 +111,7 @@ def headline(found: Proposals, pick: Pick, dense: Mapping[str, float | None]) ->
     point = found.shown[pick.point]
     text = f"{found.looks[pick.method].name} reaches {percent(point.accuracy)} in {pick.size}"
     whole = dense[pick.measure]
-    smaller = f"{whole / getattr(point, pick.measure):.2g} times smaller" if whole else ""
+    smaller = times_smaller(whole, getattr(point, pick.measure)) if whole else ""
     if dense["accuracy"] is None:
         return f"{text}, {smaller} than the dense model" if smaller else text
     lost = 100 * (dense["accuracy"] - point.accuracy)

@@ -26,11 +26,12 @@ class Point:
     folder: str
     """Experiment folder, quoted for a shell."""
     trials: list[str]
+    """Whose mean it is, one a seed."""
     seeds: list[int]
     accuracy: float
     """Mean test accuracy over the seeds, 0 to 1."""
     low: float | None
-    """Lower end of the 95 % interval over seeds; None for one seed."""
+    """Lower end of the 95 % interval over seeds; None for one seed, and where all seeds agree."""
     high: float | None
     accuracy_val: float
     """The same on the validation images: what points are chosen by."""
@@ -78,6 +79,7 @@ class RatioPoint:
     accuracy: float
     low: float | None
     high: float | None
+    seeds: int
     proposals: int
     """Proposals it is the best of."""
     trial: str

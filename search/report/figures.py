@@ -22,6 +22,8 @@ MOST_COLUMNS = 24
 MOST_LAYERS = 40
 MOST_CURVES = 60
 MOST_EPOCHS = 200
+FEWEST_PROPOSALS = 10
+"""Fewer than this do not tell whether more would help."""
 RATIO_NOTE = (
     "The best proposal of each method within a range of ratios. A ratio does not count the positions that pruned "
     "models must store: for that, see the frontier above."
@@ -65,7 +67,7 @@ def _best(found: Proposals, rows: np.ndarray) -> RatioPoint:
     ratios = group["ratio"].to_numpy()
     return RatioPoint(
         best["ratio"], float(ratios.min()), float(ratios.max()), best["accuracy"], best["accuracy_low"],
-        best["accuracy_high"], len(rows), visible(best["trial_id"]),
+        best["accuracy_high"], best["seeds"], len(rows), visible(best["trial_id"]),
     )  # fmt: skip
 
 
@@ -220,12 +222,17 @@ def _thin(curve: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
 
 def describe_history(history: Sequence[tuple[int, float]], reference: dict[str, float], measure: str) -> str:
     """Return a sentence on whether the search was still finding better models when it ended."""
-    half = next(volume for count, volume in reversed(history) if count <= max(history[-1][0] / 2, history[0][0]))
-    grown = (history[-1][1] - half) / history[-1][1] if history[-1][1] else 0.0
     place = f"accuracy {percent(reference['accuracy'], 0)} and {size(reference[measure], measure)}"
-    verdict = "it was still rising: more trials are likely to pay" if grown > 0.01 else "more trials would add little"
-    return (
-        f"The second half of the proposals added {percent(grown)} to the hypervolume: {verdict}. Hypervolume is the "
-        f"share of all that is better than the reference point ({place}) which the frontier reaches, on validation "
-        "accuracy."
+    if not history[-1][1]:
+        return f"No model beats the reference point ({place}) in both, so that there is no hypervolume yet."
+    meaning = (
+        f"Hypervolume is the share of all that is better than the reference point ({place}) which the frontier "
+        "reaches, on validation accuracy."
     )
+    if history[-1][0] < FEWEST_PROPOSALS:
+        is_or_are = "is" if history[-1][0] == 1 else "are"
+        return f"{plural(history[-1][0], 'proposal')} {is_or_are} too few to tell whether more would help. {meaning}"
+    half = next(volume for count, volume in reversed(history) if count <= max(history[-1][0] / 2, history[0][0]))
+    grown = (history[-1][1] - half) / history[-1][1]
+    verdict = "it was still rising: more trials are likely to pay" if grown > 0.01 else "more trials would add little"
+    return f"The second half of the proposals added {percent(grown)} to the hypervolume: {verdict}. {meaning}"

@@ -98,7 +98,7 @@ def _answer(facts: Facts, found: Proposals, dense: dict[str, float | None]) -> N
         )
     if found.sampling:
         facts.notes.append(found.sampling)
-    if all(point.low is None for point in facts.points):
+    if all(len(point.trials) == 1 for point in facts.points):
         facts.notes.append(
             "Every proposal was trained with one seed, so that there are no intervals: repeats in the spec adds seeds."
         )

@@ -14,7 +14,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from search.report.facts import Facts
-from search.report.text import number, percent, size
+from search.report.text import interval, number, percent, size
 
 SCRIPTS = ("draw.js", "charts.js", "controls.js")
 SECTIONS = {
@@ -47,7 +47,13 @@ def render(facts: Facts) -> str:
     allowed = f"script-src '{_hash(script)}'; style-src '{_hash(style)}'"
     policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
     environment = Environment(autoescape=True, trim_blocks=True)
-    environment.filters |= {"percent": percent, "number": number, "bytes": _bytes, "count": _count}
+    environment.filters |= {
+        "percent": percent,
+        "interval": interval,
+        "number": number,
+        "bytes": _bytes,
+        "count": _count,
+    }
     front = facts.fronts[facts.measure].overall if facts.points else []
     return environment.from_string(_part("page.html")).render(
         facts=facts,

@@ -175,7 +175,7 @@ def _draw_history(facts: Facts, axes: Axes) -> None:
     axes.step(counts, volumes, where="post", color=COLORS[1], lw=2)
     axes.fill_between(counts, volumes, step="post", color=COLORS[1], alpha=0.12, lw=0)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("Trials finished")
+    axes.set_xlabel("Proposals finished")
     axes.set_ylabel("Hypervolume")
 
 

@@ -12,13 +12,14 @@ from search.results import Results
 PARTS = ["setup", "training", "evaluation", "waiting"]
 MOST_REASONS = 20
 
+# A trial notes its start once it is set up: what its first attempt took for that came before. Known is the sum over all
+# attempts, of which that is an equal part.
 _TIMES = """
-SELECT method, sum(coalesce(s, 0)), sum(coalesce(t, 0)), sum(coalesce(e, 0)),
-       sum(greatest(coalesce(wall, 0) - coalesce(s, 0) - coalesce(t, 0) - coalesce(e, 0), 0))
-FROM (SELECT method, epoch(finished_at - started_at) AS wall,
-             CASE WHEN isfinite(setup_seconds) THEN setup_seconds END AS s,
-             CASE WHEN isfinite(train_seconds) THEN train_seconds END AS t,
-             CASE WHEN isfinite(eval_seconds) THEN eval_seconds END AS e FROM trials WHERE method IS NOT NULL)
+SELECT method, sum(s), sum(t), sum(e), sum(greatest(span + s / n - s - t - e, 0))
+FROM (SELECT method, coalesce(epoch(finished_at - started_at), 0) AS span, greatest(coalesce(attempts, 1), 1) AS n,
+             CASE WHEN isfinite(setup_seconds) THEN setup_seconds ELSE 0 END AS s,
+             CASE WHEN isfinite(train_seconds) THEN train_seconds ELSE 0 END AS t,
+             CASE WHEN isfinite(eval_seconds) THEN eval_seconds ELSE 0 END AS e FROM trials WHERE method IS NOT NULL)
 GROUP BY method ORDER BY 3 DESC
 """
 # Reasons that differ in their numbers only are one reason.

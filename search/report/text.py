@@ -35,9 +35,31 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "not measured" if value is None else f"{100 * value:.{digits}f}{NBSP}%"
 
 
+def interval(low: float | None, high: float | None, seeds: int) -> str:
+    """Return a 95 % interval over seeds, or why there is none.
+
+    Args:
+        low: Lower end, 0 to 1.
+        high: Upper end.
+        seeds: Number of the seeds.
+    """
+    if low is None or high is None:
+        return "one seed" if seeds == 1 else f"all {seeds} seeds agree"
+    return f"{percent(low)} to {percent(high)}"
+
+
 def number(value: float | None) -> str:
-    """Return a number in three digits."""
-    return "not given" if value is None else f"{value:.3g}"
+    """Return a number in three digits, whole from 1,000 on."""
+    if value is None:
+        return "not given"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+def times_smaller(whole: float, part: float) -> str:
+    """Return how many times smaller a part is than the whole: ``2.5 times smaller``, or ``larger`` where it is that."""
+    factor = max(whole / part, part / whole)
+    told = f"{factor:.2g}" if factor < 9.95 else f"{factor:,.0f}"
+    return f"{told} times {'smaller' if part <= whole else 'larger'}"
 
 
 def duration(seconds: float) -> str:

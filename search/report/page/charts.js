@@ -12,20 +12,23 @@ function chart(id, description, draw) {
   return made;
 }
 
-const interval = (p) => (p.low === null ? "one seed, no interval" : `${percent(p.low)} to ${percent(p.high)}`);
+const interval = (p, seeds) => {
+  if (p.low === null) return seeds === 1 ? "one seed, no interval" : `none, all ${seeds} seeds agree`;
+  return `${percent(p.low)} to ${percent(p.high)}`;
+};
 
 function pointRows(p) {
   const rows = [
     ["Size", formats.stored_bytes(p.stored_bytes)],
     ["Parameters", formats.stored_parameters(p.stored_parameters)],
-    ["95 % interval", interval(p)],
+    ["95 % interval", interval(p, p.trials.length)],
     ["Ratio", formats.ratio(p.ratio)],
     ["Learning rate", short(p.lr)],
     ["Weight decay", short(p.weight_decay)],
     [p.seeds.length === 1 ? "Seed" : "Seeds", p.seeds.join(", ")],
     [p.trials.length === 1 ? "Trial" : "Trials", p.trials.join(", ")],
   ];
-  if (data.experiments.length > 1) rows.push(["Experiment", p.experiment]);
+  if (data.experiments.length > 1) rows.push(["Experiment", p.experiment], ["Folder", p.folder]);
   const budgets = Object.entries(p.budgets ?? {});
   if (budgets.length) rows.push(["Kept per layer", budgets.slice(0, 8).map(([k, v]) => `${k}: ${v.toLocaleString("en")}`).join("\n")]);
   if (budgets.length > 8) rows.push(["", `and ${budgets.length - 8} more`]);
@@ -128,7 +131,7 @@ chart("ratio", "Accuracy against compression ratio for each method", (c, width) 
       if (p.low !== null) c.add(whisker(at(p)[0], f.py(Math.max(p.low, y.low)), f.py(Math.min(p.high, y.high)), look));
       c.add(marker(look, ...at(p), 5, "sure"));
       c.target(...at(p), `${look.name}: ${percent(p.accuracy)} at ${formats.ratio(p.ratio)}`, [
-        ["Range of ratios", `${formats.ratio(p.start)} to ${formats.ratio(p.end)}`], ["95 % interval", interval(p)], ["Proposals", `best of ${p.proposals}`], ["Trial", p.trial]]);
+        ["Range of ratios", `${formats.ratio(p.start)} to ${formats.ratio(p.end)}`], ["95 % interval", interval(p, p.seeds)], ["Proposals", `best of ${p.proposals}`], ["Trial", p.trial]]);
     }
   }
   return height;

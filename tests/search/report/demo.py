@@ -121,8 +121,8 @@ def demo_rows(
             train_s = ran * float(rng.uniform(5.5, 6.5))
             setup_s = float(rng.uniform(2, 4)) + (20.0 if drawn["method"] == "synflow" else 0.0)
             eval_s = ran * 0.7
-            started = clock[slot]
-            finished = started + timedelta(seconds=setup_s + train_s + eval_s + float(rng.exponential(4)))
+            began = clock[slot]
+            finished = began + timedelta(seconds=setup_s + train_s + eval_s + float(rng.exponential(4)))
             clock[slot] = finished + timedelta(seconds=1)
             trial_id = f"{(proposal * repeats + repeat + 1) * 2654435761 % 2**48:012x}"
             ok = status != "failed"
@@ -150,8 +150,9 @@ def demo_rows(
                     "peak_memory_bytes": int(rng.integers(300, 500)) * 2**20,
                     "host": f"worker-{slot % 2}",
                     "device": f"cuda:{slot // 2}",
-                    "attempts": 1 + int(rng.random() < 0.03),
-                    "started_at": started,
+                    "attempts": (attempts := 1 + int(rng.random() < 0.03)),
+                    # A trial notes its start once its first attempt is set up.
+                    "started_at": began + timedelta(seconds=setup_s / attempts),
                     "finished_at": finished,
                     "error": None if ok else FAILURES[int(rng.integers(len(FAILURES)))],
                     "params_json": json.dumps({"ratio": drawn["ratio"], "lr": drawn["lr"]}),
@@ -170,7 +171,7 @@ def demo_rows(
                         "lr": drawn["lr"],
                         "seconds": train_s / ran,
                         "images_per_second": 45_000 * ran / train_s,
-                        "finished_at": started + timedelta(seconds=setup_s + train_s * epoch / ran),
+                        "finished_at": began + timedelta(seconds=setup_s + train_s * epoch / ran),
                     }
                 )
     return trials, curves

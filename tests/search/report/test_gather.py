@@ -10,6 +10,7 @@ import pytest
 import search.report.proposals as proposals_module
 from search.errors import UserError
 from search.report import Facts, gather
+from search.report.html import render
 from search.results import Folder, ResultStore, load
 from tests.search.report.demo import DENSE_BYTES, LAYERS, START, write_demo
 
@@ -134,7 +135,9 @@ def test_gaps_compare_the_headlines_method_whichever_way_they_go(tmp_path: Path)
 def test_times_add_up_to_the_trials(demo_folder: Path, facts: Facts) -> None:
     trials = load(demo_folder).trials.to_pylist()
     assert facts.times is not None
-    wall = sum((row["finished_at"] - row["started_at"]).total_seconds() for row in trials)
+    # A trial notes its start once its first attempt is set up.
+    first = sum(row["setup_seconds"] / row["attempts"] for row in trials)
+    wall = first + sum((row["finished_at"] - row["started_at"]).total_seconds() for row in trials)
     assert sum(sum(row.seconds) for row in facts.times.rows) == pytest.approx(wall)
 
 
@@ -235,6 +238,29 @@ def test_what_is_picked_is_compressed_even_where_the_knee_is_not(tmp_path: Path)
     facts = gather([experiment(tmp_path / "e", rows)])
     assert facts.picks
     assert "dense" not in {facts.methods[pick.method].name for pick in facts.picks}
+
+
+def test_seeds_that_agree_are_not_one_seed(tmp_path: Path) -> None:
+    facts = gather([experiment(tmp_path / "e", [trial(0, trial_id=f"t{seed}", seed=seed) for seed in range(3)])])
+    assert {pick.how for pick in facts.picks} == {"ratio 10, all 3 seeds agree"}
+    assert [point.seeds for series in facts.ratios for point in series.points] == [3]
+    assert not any("one seed" in note for note in facts.notes)
+    assert ">all 3 seeds agree</td>" in render(facts)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "said"),
+    [
+        ([0.8], "1 proposal is too few to tell whether more would help"),
+        ([0.8, 0.8], "2 proposals are too few to tell whether more would help"),
+        ([0.05] * 20, "No model beats the reference point (accuracy 10 % and 4 kB) in both"),
+        ([0.8] * 20, "more trials would add little"),
+    ],
+)
+def test_progress_is_judged_where_there_is_some(tmp_path: Path, accuracies: list[float], said: str) -> None:
+    rows = [trial(n, accuracy=value, accuracy_val=value) for n, value in enumerate(accuracies)]
+    facts = gather([experiment(tmp_path / "e", rows, {"reference": {"accuracy": 0.1, "memory": 4000}})])
+    assert said in plain(facts.history_note)
 
 
 def test_what_a_picture_cannot_hold_is_sampled_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from search.report.text import duration, number, percent, plural, size, visible
+from search.report.text import duration, interval, number, percent, plural, size, times_smaller, visible
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,32 @@ def test_numbers_as_people_read_them() -> None:
     assert percent(None) == "not measured"
     assert number(None) == "not given"
     assert number(0.000123456) == "0.000123"
+    assert number(1234.5) == "1,234"
     assert plural(1, "trial") == "1 trial"
     assert plural(2000, "trial") == "2,000 trials"
+
+
+@pytest.mark.parametrize(
+    ("whole", "told"),
+    [
+        (1, "100 times larger"),
+        (80, "1.2 times larger"),
+        (250, "2.5 times smaller"),
+        (995, "10 times smaller"),
+        (13_500, "135 times smaller"),
+        (500_000, "5,000 times smaller"),
+    ],
+)
+def test_factors_as_people_read_them(whole: float, told: str) -> None:
+    assert times_smaller(whole, 100) == told
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "seeds", "told"),
+    [(None, None, 1, "one seed"), (None, None, 2, "all 2 seeds agree"), (0.8, 0.85, 2, "80.0 % to 85.0 %")],
+)
+def test_interval_or_why_there_is_none(low: float | None, high: float | None, seeds: int, told: str) -> None:
+    assert interval(low, high, seeds).replace("\N{NO-BREAK SPACE}", " ") == told
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_hostile_names_are_text_in_page_and_pictures(tmp_path: Path) -> None:
     for path in pictures:
         if path.suffix == ".svg":
             assert "script" not in {element.tag.rpartition("}")[2] for element in ElementTree.parse(path).iter()}
+    assert "Proposals finished" in (page.parent / "history.svg").read_text(encoding="utf-8")
     svg = (page.parent / "frontier.svg").read_text(encoding="utf-8")
     assert SCRIPT not in svg
     assert "$x_1^2$" in svg
