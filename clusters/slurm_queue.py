@@ -15,8 +15,9 @@ from clusters.render.slurm import batch_script
 from clusters.staging import stage
 from clusters.tools import call
 
-STATES = {"COMPLETED": "SUCCEEDED", "CANCELLED": "STOPPED", "PENDING": "PENDING", "RUNNING": "RUNNING"}
-UNDER_WAY = {"CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING"}
+STATES = {"COMPLETED": "SUCCEEDED", "CANCELLED": "STOPPED"}
+WAITING = {"PENDING", "CONFIGURING", "REQUEUED"}
+UNDER_WAY = {"RUNNING", "COMPLETING", "SUSPENDED", "RESIZING"}
 
 
 class SlurmQueue:
@@ -85,6 +86,8 @@ class SlurmQueue:
                 return "ENDED"
             raise ClusterError(f"Slurm knows no job {job}; squeue --me lists yours") from error
         state = dict(part.split("=", 1) for part in shown.split() if "=" in part).get("JobState", "")
+        if state in WAITING:
+            return "PENDING"
         return "RUNNING" if state in UNDER_WAY else STATES.get(state, "FAILED")
 
     def stop(self, job: str) -> None:
@@ -96,7 +99,9 @@ class SlurmQueue:
         status = self.status(job)
         if status in ENDED:
             raise ClusterError(f"job {job} has ended already ({status.lower()}); there is nothing to stop")
-        call("scancel", "--signal=TERM", "--batch", job)
+        # The script takes the signal for Ctrl-C; where it has not begun there is nothing to take it.
+        how = [] if status == "PENDING" else ["--signal=TERM", "--batch"]
+        call("scancel", *how, job)
 
     def _log(self, job: str) -> Path:
         return self._home / f"{job}.log"
