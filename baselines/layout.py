@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from baselines.layers import prunable_weights
-from baselines.masks import masks_of
+from baselines.masks import mask_names
 
 VALUE_BYTES = 4
 INDEX_BYTES = 4
@@ -52,9 +52,9 @@ def unpruned(model: nn.Module, pruned: Iterable[str]) -> tuple[dict[str, Tensor]
 
 def stored_buffers(model: nn.Module) -> dict[str, Tensor]:
     """Return the buffers that a saved model holds beside its masks, each once."""
-    masks = {id(mask) for mask in masks_of(model).values()}
+    masks = mask_names(model)
     saved = model.state_dict(keep_vars=True)
-    return {name: b for name, b in model.named_buffers() if name in saved and id(b) not in masks}
+    return {name: b for name, b in model.named_buffers() if name in saved and name not in masks}
 
 
 def fingerprint(model: nn.Module, pruned: Iterable[str]) -> str:

@@ -90,7 +90,7 @@ def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     try:
         for name, mask in masks.items():
             parameter = parameters[name]
-            # One tensor for all owners of a tied weight, of the weight's own type: a boolean mask of a quarter of
+            # One tensor for all owners of a tied weight until ``.to`` converts it, of the weight's own type: a boolean mask of a quarter of
             # the size makes the multiplication twice as slow on a CPU.
             buffer = mask.to(parameter.device).ne(0).to(parameter.dtype)
             for module, attribute in held_by[id(parameter)]:
@@ -116,6 +116,16 @@ def masks_of(model: nn.Module) -> dict[str, Tensor]:
         if is_masked(module, attribute):
             found[name] = module.get_buffer(attribute + MASK_SUFFIX)
     return found
+
+
+def mask_names(model: nn.Module) -> set[str]:
+    """Return the names of all buffers that are masks: of a tied weight those of every owner, for ``.to`` parts them."""
+    return {
+        f"{path}.{attribute}{MASK_SUFFIX}" if path else attribute + MASK_SUFFIX
+        for path, module in model.named_modules()
+        if isinstance(module, MaskedLayer)
+        for attribute in module._masked_names
+    }
 
 
 def unmask_(model: nn.Module) -> nn.Module:

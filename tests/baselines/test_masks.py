@@ -264,6 +264,20 @@ def test_tied_weights_share_one_mask():
     assert twin[0].weight_mask is twin[1].weight_mask
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tied_weights_train_alike_with_masked_gradients(dtype):
+    model = nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 9, bias=False))
+    model[1].weight = model[0].weight
+    prune_(model, PruneConfig(ratio=3.0)).to(dtype)
+    twin, x = copy.deepcopy(model), torch.arange(9)
+    with masking_gradients(model):
+        F.cross_entropy(model(x), x).backward()
+    F.cross_entropy(twin(x), x).backward()
+    (grad,), (expected,) = ([p.grad for p in each.parameters()] for each in (model, twin))
+    assert expected.any()
+    assert torch.equal(grad, expected)
+
+
 def test_masks_can_be_replaced(mlp):
     model = pruned(mlp)
     tighter = {"1.weight": torch.zeros(24, 192)}
