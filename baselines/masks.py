@@ -90,8 +90,8 @@ def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     try:
         for name, mask in masks.items():
             parameter = parameters[name]
-            # One tensor for all owners of a tied weight until ``.to`` converts it, of the weight's own type: a boolean mask of a quarter of
-            # the size makes the multiplication twice as slow on a CPU.
+            # One tensor for all owners of a tied weight, until ``.to`` parts it; and of the weight's own type: a
+            # boolean mask of a quarter of the size makes the multiplication twice as slow on a CPU.
             buffer = mask.to(parameter.device).ne(0).to(parameter.dtype)
             for module, attribute in held_by[id(parameter)]:
                 if not is_masked(module, attribute):

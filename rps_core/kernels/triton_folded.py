@@ -88,8 +88,8 @@ def _fold_partition(grad, out, offsets, flips, pattern, start, low, high, partit
     """Add weights [low, high) of the layer, all of one partition, to their slots."""
     index = low + block_start(0, BLOCK, WIDE) + tl.arange(0, BLOCK)
     mask = index < high
-    position = start + index - partition * slots
-    here = tl.zeros_like(index) + partition
+    here = tl.zeros_like(index) + partition  # of 64 bits where WIDE, as its product with slots must be
+    position = start + index - here * slots
     slot = slot_of(offsets, here, position, slots, mask)
     sign = sign_of(pattern, flips, here, position, blocks, PERIOD, mask)
     value = tl.load(grad + index, mask=mask, other=0.0).to(out.dtype.element_ty)
@@ -107,9 +107,9 @@ def _fold_slots(grad, out, offsets, flips, pattern, start, size, first, last, sl
     for partition in range(first, last):
         position = slot - tl.load(offsets + partition)
         position = tl.where(position < 0, position + slots, position)
-        index = partition * slots + position - start
-        mask = inside & (index >= 0) & (index < size)
         here = tl.zeros_like(slot) + partition
+        index = here * slots + position - start
+        mask = inside & (index >= 0) & (index < size)
         sign = sign_of(pattern, flips, here, position, blocks, PERIOD, mask)
         total += tl.load(grad + index, mask=mask, other=0.0).to(out.dtype.element_ty) * sign
     before = tl.load(out + slot, mask=inside, other=0.0)

@@ -71,6 +71,20 @@ def test_several_blocks_of_the_sign_pattern(monkeypatch):
 
 
 @runs_kernels
+@pytest.mark.parametrize("size", [5000, 3 << 14])
+def test_the_transpose_of_a_layer_beyond_32_bits(size):
+    from rps_core.kernels.triton_folded import TritonFoldedKernel
+
+    start, slots = (1 << 31) + 12345, 1 << 14
+    layers = (Layer("a", (), Block((start,)), 0, 0.5), Layer("b", (), Block((size,)), start, 0.25))
+    mapping = RandomFold(start + size, slots, 1)
+    fast, plain = (kind(mapping, layers, torch.device(DEVICE)) for kind in (TritonFoldedKernel, FoldedKernel))
+    assert fast.wide
+    grad = torch.randn(size, device=DEVICE)
+    torch.testing.assert_close(fast.fold([grad], [1]), plain.fold([grad], [1]))
+
+
+@runs_kernels
 @pytest.mark.parametrize("slots", [15, 1000])
 @pytest.mark.parametrize(("index", "batch"), [(0, 3), (1, 10)])
 def test_fused_linear(slots, index, batch):
