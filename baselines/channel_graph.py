@@ -19,15 +19,17 @@ _POINTWISE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus),
     *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
 )
-_POOLS = (
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool2d),
-)
+# By the rank of a batch of what they pool: one rank lower they take channels for positions.
+_POOLS: dict[int, tuple[type[nn.Module], ...]] = {
+    3: (nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d),
+    4: (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+    5: (nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveAvgPool3d),
+}
 _POINTWISE_FUNCTIONS = {
     *(F.relu, torch.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, torch.tanh, torch.sigmoid),
     *(F.hardswish, F.hardsigmoid, F.dropout, "relu", "relu_", "tanh", "sigmoid", "contiguous"),
 }
-_POOL_FUNCTIONS = {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d}
+_POOL_FUNCTIONS = {4: {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d}}
 _SPATIAL_MEANS = {torch.mean, "mean"}
 _BINARY = {operator.add, operator.iadd, operator.mul, operator.imul, torch.add, torch.mul, "add", "add_", "mul", "mul_"}
 _RESHAPES = {torch.flatten, "flatten", "view", "reshape", torch.reshape}
@@ -138,7 +140,8 @@ class _Walk:
             return self._layer(name, module.out_channels, 1, value)
         if value is None:
             return None
-        if isinstance(module, _POINTWISE) or (isinstance(module, _POOLS) and value.dim == 1):
+        rank = len(_shape(node))
+        if isinstance(module, _POINTWISE) or (isinstance(module, _POOLS.get(rank, ())) and value.dim == 1):
             return value
         if isinstance(module, nn.Flatten):
             return self._reshaped(node, value)
@@ -163,7 +166,8 @@ class _Walk:
             return self._binary(node, inputs)
         if len(node.all_input_nodes) != 1:
             return None
-        if target in _POINTWISE_FUNCTIONS or (target in _POOL_FUNCTIONS and inputs[0].dim == 1):
+        pools = _POOL_FUNCTIONS.get(len(_shape(node)), ())
+        if target in _POINTWISE_FUNCTIONS or (target in pools and inputs[0].dim == 1):
             return inputs[0]
         if target in _RESHAPES:
             return self._reshaped(node, inputs[0])

@@ -90,6 +90,15 @@ def test_functions_between_layers(function, found):
     assert len(summary(Functional(function))) == found
 
 
+def test_pools_that_take_channels_for_positions_keep_them():
+    pooled = nn.Sequential(nn.Linear(6, 8), nn.MaxPool1d(2), nn.Linear(4, 3))
+    assert summary(pooled, torch.zeros(1, 6)) == []
+    blurred = nn.Sequential(nn.Conv1d(3, 8, 1), nn.AvgPool2d(3, 1, 1), nn.Conv1d(8, 2, 1))
+    assert summary(blurred, torch.zeros(2, 3, 8)) == []
+    apart = nn.Sequential(nn.Conv1d(3, 8, 1), nn.AvgPool1d(3, 1, 1), nn.Conv1d(8, 2, 1))
+    assert [group[0] for group in summary(apart, torch.zeros(2, 3, 8))] == [8]
+
+
 def test_shared_layers_stay():
     class Twice(nn.Module):
         def __init__(self):
