@@ -147,7 +147,9 @@ class _Asked:
         found = gaps(points, self._one_measure("--gaps"), on=self.on)
         compared = {*found["better"].to_pylist(), *found["worse"].to_pylist()}
         methods = {*points["method"].to_pylist()}
-        if len(methods) > 1 and (alone := sorted(methods - compared)):
+        if len(methods) < 2:
+            print("rps-search: one method alone has no gaps", file=sys.stderr)
+        elif alone := sorted(map(str, methods - compared)):
             print(
                 f"rps-search: left out, since no other method has points at their memory: {', '.join(alone)}",
                 file=sys.stderr,

@@ -79,9 +79,9 @@ def candidates(stores: Sequence[ResultStore]) -> list[Candidate]:
             continue  # a row of another program
         if key not in found:
             found[key] = Candidate(row["number"], flattened(json.loads(row["config_json"])))
-        if row["status"] != "finished":
+        if row["status"] == "failed":
             found[key].failed += 1
-        elif _finite(row["accuracy"]) and _finite(row["accuracy_val"]):
+        elif row["status"] == "finished" and _finite(row["accuracy"]) and _finite(row["accuracy_val"]):
             found[key].accuracy.append(row["accuracy"])
             found[key].accuracy_val.append(row["accuracy_val"])
     return list(found.values())

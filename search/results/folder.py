@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 TEMPORARY_SUFFIX = ".tmp"
+# As writers call them: other files of that ending are the user's.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 # Where one put makes a file visible whole; a rename there would be a copy.
 _OBJECT_STORES = {"s3", "gcs", "abfs"}
@@ -142,7 +144,7 @@ class Folder:
         return sorted(
             Entry(info.path[start:], info.size)
             for info in self._fs.get_file_info(selector)
-            if info.type == fs.FileType.File and info.path.endswith(TEMPORARY_SUFFIX) == temporary
+            if info.type == fs.FileType.File and bool(_TEMPORARY.search(info.path)) == temporary
         )
 
     def delete(self, path: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -86,10 +86,9 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         value = parse_yaml(text)
     except ValueError as error:
         raise UserError(f"--set {override}: its value: {error}") from error
-    if isinstance(value, str):
-        # YAML 1.1 takes "1e-3" for text; a person who writes it on a command line means the number.
-        with contextlib.suppress(ValueError):
-            value = float(value)
+    # YAML 1.1 takes "1e-3" for text; a person who writes it on a command line means the number.
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
     *parents, last = key.split(".")
     node = raw
     for depth, part in enumerate(parents):
@@ -104,6 +103,8 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         node = child
     node[last] = value
 
+
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 # Where pydantic's own words do not say what to write.
 _WANTED = {"byte_size": "must be a size such as 200kB or 1MiB", "too_short": "at least one must be given"}

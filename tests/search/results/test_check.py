@@ -133,13 +133,15 @@ def test_duplicates_are_reported_and_merged_away(sound: ResultStore, trial, capl
 
 
 def test_leftovers_of_crashes_are_tidied(sound: ResultStore, trial, monkeypatch: pytest.MonkeyPatch) -> None:
-    (Path(sound.folder.uri) / "results/trials/.x.tmp").write_bytes(b"")
+    (Path(sound.folder.uri) / f"results/trials/.{'0' * 32}.tmp").write_bytes(b"")
+    (Path(sound.folder.uri) / "draft.tmp").write_bytes(b"a person's own")
     parts = sound.snapshot("trials").parts
     monkeypatch.setattr(Folder, "delete", lambda self, path: None)
     sound.merge("trials", parts)
     monkeypatch.undo()
     assert [finding.remedy for finding in check(sound.folder)] == ["delete it", "delete them"]
     assert repaired(sound) == []
+    assert (Path(sound.folder.uri) / "draft.tmp").exists()
     assert len(sound.folder.list("results/trials")) == 1
     assert sound.read("trials").num_rows == 6
 

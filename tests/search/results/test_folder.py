@@ -84,9 +84,10 @@ def test_a_writer_that_is_killed_before_the_rename_leaves_the_old_file(tmp_path:
 def test_leftovers_of_dead_writers_are_listed_apart(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.write_whole("f", b"1")
-    (tmp_path / ".half.tmp").write_bytes(b"")
+    half = f".{'0' * 32}.tmp"
+    (tmp_path / half).write_bytes(b"")
     assert [entry.path for entry in folder.list()] == ["f"]
-    assert [entry.path for entry in folder.list(temporary=True)] == [".half.tmp"]
+    assert [entry.path for entry in folder.list(temporary=True)] == [half]
 
 
 @pytest.mark.parametrize("uri", ["", "nonsense://x", "s3://"])

@@ -57,6 +57,9 @@ def test_a_methods_own_range_stands_before_the_common_one():
         ("train.warmup_epochs=1000", r"warmup_epochs < epochs must hold"),
         ("model.weights_sha256=" + 64 * "a", r"no weights are given"),
         ("data.imbalance_factor=0.5", r"imbalance_factor: input should be greater than or equal to 1"),
+        ("trials=true", r"trials: a truth value does not belong here, but got True"),
+        ("space.ratio=yes", r"space\.ratio: a truth value does not belong here"),
+        ("space=" + "[" * 3000, r"nested too deeply"),
         ("trials=7", r"trials must be a multiple of repeats, but got 7 and 2"),
         ("resources.gpus=1.5", r"gpus must be a fraction up to 1 or a whole number"),
         ("search.early_stopping={grace_epochs: 999}", r"grace_epochs <= train\.epochs must hold"),
@@ -71,6 +74,12 @@ def test_a_mistake_is_answered_with_where_what_and_the_nearest_name(override, se
     with pytest.raises(UserError, match=sentence) as caught:
         parse_spec(text, [override])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["infinity", "nan", "1_000"])
+def test_a_name_that_sounds_like_a_number_stays_a_name(name):
+    assert parse_spec("{}", [f"name=x-{name}", f"space.methods.rps.args.a={name}"]).name == f"x-{name}"
+    assert parse_spec("{}", ["space.lr=1e-3"]).space.lr == 0.001
 
 
 def test_no_narrower_model_starts_from_trained_weights():
