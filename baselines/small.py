@@ -11,16 +11,22 @@ _TOLERANCE = 1e-4
 
 
 def small_model(
-    build: Callable[[float], nn.Module], budget_parameters: int, *, max_width: float = 1.0
+    build: Callable[[float], nn.Module],
+    budget_parameters: int,
+    *,
+    max_width: float = 1.0,
+    sketch: Callable[[float], nn.Module] | None = None,
 ) -> tuple[nn.Module, float]:
     """Build the model whose parameter count comes nearest to a budget.
 
     Args:
         build: ``build(width)`` returns a new model whose channel counts are ``width`` times the full ones, rounded as
-            it likes and at least 1; its parameter count must not fall as width rises. It is called some 20 times, on
-            the meta device where it can be: such calls take no memory, and no random numbers either way.
+            it likes and at least 1; its parameter count must not fall as width rises. It takes no random numbers but
+            for the model that is returned.
         budget_parameters: Number of parameters wanted, all of the model's, > 0.
         max_width: The largest width tried, > 0; 1 is the full model.
+        sketch: Builds the same only to be counted: it is called some 15 times, on the meta device where it can be,
+            and such calls take no memory. None takes ``build``, which must then leave the model where it is built.
 
     Returns:
         The model, drawn once from the random state the caller left, and its width.
@@ -32,12 +38,13 @@ def small_model(
         raise ValueError(f"budget_parameters > 0 must hold, but got {budget_parameters}")
     if not max_width > 0:
         raise ValueError(f"max_width > 0 must hold, but got {max_width}")
+    sketch = sketch or build
     low, high = 0.0, max_width
     best = high
-    best_gap = abs(count_parameters(build, high) - budget_parameters)
+    best_gap = abs(count_parameters(sketch, high) - budget_parameters)
     while high - low > _TOLERANCE * max_width:
         middle = (low + high) / 2
-        count = count_parameters(build, middle)
+        count = count_parameters(sketch, middle)
         gap = abs(count - budget_parameters)
         if gap < best_gap:
             best, best_gap = middle, gap
@@ -52,6 +59,6 @@ def count_parameters(build: Callable[[float], nn.Module], width: float) -> int:
         try:
             with torch.device("meta"):
                 model = build(width)
-        except (NotImplementedError, RuntimeError):  # an initialisation that needs values
+        except Exception:  # it needs values or another device, and may say so in its own way
             model = build(width)
     return sum(p.numel() for p in model.parameters())

@@ -15,7 +15,13 @@ from search.spec import ModelSpec
 
 
 def build_model(
-    spec: ModelSpec, *, data_shape: tuple[int, int, int], classes: int, width: float = 1.0, seed: int
+    spec: ModelSpec,
+    *,
+    data_shape: tuple[int, int, int],
+    classes: int,
+    width: float = 1.0,
+    seed: int,
+    check_output: bool = True,
 ) -> nn.Module:
     """Build the network of a spec on the CPU, with weights that depend on ``seed`` only.
 
@@ -30,13 +36,14 @@ def build_model(
         width: Factor on the number of channels, on top of ``spec.args["width"]`` if that is there; other than 1 only
             for functions that have this argument.
         seed: Seed of the initial weights.
+        check_output: Whether to send two images through it, which a model on the meta device may not bear.
 
     Returns:
         The network in training mode; it maps ``(batch, *data_shape)`` to ``(batch, classes)``.
 
     Raises:
-        UserError: If the model is unknown, its arguments do not fit, it cannot be built, or it does not map such
-            images to that many classes.
+        UserError: If the model is unknown, its arguments do not fit, it cannot be built, or, where that is checked, it
+            does not map such images to that many classes.
     """
     function = resolve("model", spec.name, MODELS)
     arguments = _arguments(function, spec, data_shape, classes, width)
@@ -51,7 +58,8 @@ def build_model(
             raise UserError(
                 f"model {spec.name!r}: the function must return a torch.nn.Module, not {type(model).__name__}"
             )
-        _check_output(model, spec.name, data_shape, classes)
+        if check_output:
+            _check_output(model, spec.name, data_shape, classes)
     return model.train()
 
 

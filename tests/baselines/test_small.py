@@ -34,16 +34,32 @@ def test_random_state_is_used_once_and_the_model_is_real():
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), expected.parameters(), strict=True))
 
 
-def test_builders_that_cannot_run_without_memory():
+class ToldInAWordError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("told", [RuntimeError, ToldInAWordError])
+def test_builders_that_cannot_run_without_memory(told):
     def needs_values(width):
         model = build(width)
-        assert model[0].weight.abs().max().item() > 0
+        try:
+            assert model[0].weight.abs().max().item() > 0
+        except RuntimeError as error:
+            raise told from error
         return model
 
     torch.manual_seed(3)
     model, width = small_model(needs_values, 500)
     torch.manual_seed(3)
     assert torch.equal(model[0].weight, build(width)[0].weight)
+
+
+def test_only_sketches_are_counted():
+    built = []
+    model, width = small_model(lambda w: built.append(w) or build(w), 500, sketch=build)
+    assert built == [width]
+    assert small_model(build, 500)[1] == width
+    assert not model[0].weight.is_meta
 
 
 def test_wider_than_the_full_model():
