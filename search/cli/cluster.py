@@ -59,7 +59,7 @@ def submit(spec: Spec, profile: Profile, storage: str | None) -> None:
         raise UserError(problem)
     search = Search(
         spec_yaml=to_yaml(spec.model_dump(mode="json", exclude={"provenance"})),
-        profile_yaml=to_yaml(profile.model_dump(mode="json")),
+        profile_yaml=_profile_yaml(profile),
         storage=uri,
         carry_code=getattr(profile, "code", "tree") == "tree",
         own_code=Path.cwd(),
@@ -135,8 +135,15 @@ def _rendered_job(profile: Profile, spec_name: str, storage: str | None) -> str:
     problem = unsuitable_storage(uri)
     if problem:
         raise UserError(problem)
-    texts = (to_yaml(spec.model_dump(mode="json")), to_yaml(profile.model_dump(mode="json")))
+    texts = (to_yaml(spec.model_dump(mode="json")), _profile_yaml(profile))
     return to_yaml(*ray_job(profile, f"rps-{spec.name}", *texts, uri))
+
+
+def _profile_yaml(profile: Profile) -> str:
+    """Return the profile as it travels: without its storage, which is named apart and may hold credentials."""
+    from clusters.render import to_yaml
+
+    return to_yaml(profile.model_dump(mode="json", exclude={"storage"}))
 
 
 def _follow(jobs: Jobs, job: str, profile: Profile) -> None:

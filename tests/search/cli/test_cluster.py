@@ -4,7 +4,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from clusters.profile import named_profiles
+from clusters.profile import load_profile, named_profiles
 from search.cli.app import app
 from search.errors import UserError
 
@@ -27,6 +27,15 @@ def test_a_kubernetes_job_holds_its_spec():
     config_map, job = yaml.safe_load_all(done.output)
     assert yaml.safe_load(config_map["data"]["spec.yaml"])["name"] == "quickstart"
     assert job["kind"] == "RayJob"
+
+
+def test_the_profiles_own_storage_does_not_travel(tmp_path):
+    path = profile(tmp_path, named_profiles()["kubernetes"].replace("storage: null", "storage: s3://key:secret@b/y"))
+    done = run("cluster", "render", path, "--spec", "studies/figure_digits", "--storage", "s3://b/x")
+    config_map, job = yaml.safe_load_all(done.output)
+    assert job["metadata"]["name"] == "rps-figure-digits"
+    assert "secret" not in done.output
+    assert load_profile(profile(tmp_path, config_map["data"]["profile.yaml"])).kind == "kubernetes"
 
 
 def profile(tmp_path, text):
