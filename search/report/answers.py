@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.report.facts import Pick
-from search.report.proposals import MEASURES, ROW, Proposals
+from search.report.facts import Dense, Pick
+from search.report.proposals import MEASURES, NETWORK, ROW, Proposals
 from search.report.text import interval, number, percent, size, times_smaller
 from search.results.frontier import frontier
 from search.results.picks import best_within, knee, smallest_above
@@ -21,36 +21,43 @@ NEAR = 0.01
 """How far below the dense model still counts as near it, in accuracy."""
 
 
-def dense_facts(found: Proposals, meta: Mapping[str, float]) -> dict[str, float | None]:
-    """Return accuracy and memory of the uncompressed model; None where it was not trained or not recorded.
-
-    Args:
-        found: The proposals.
-        meta: What the driver recorded of the experiment.
-    """
-    dense = found.table.filter(_is_dense(found))
-    best = best_within(dense, math.inf)
-    return {
-        "accuracy": None if best is None else dense["accuracy"][best].as_py(),
-        "accuracy_val": None if best is None else dense["accuracy_val"][best].as_py(),
-        "stored_bytes": meta.get("dense_bytes"),
-        "stored_parameters": meta.get("dense_parameters"),
-    }
+def dense_models(found: Proposals) -> list[Dense]:
+    """Return the uncompressed model of each network."""
+    several = len(found.networks) > 1
+    networks = found.table[NETWORK].to_numpy()
+    models = []
+    for index, network in enumerate(found.networks):
+        own = found.table.filter(_is_dense(found) & (networks == index))
+        best = best_within(own, math.inf)
+        models.append(
+            Dense(
+                network.model,
+                f"dense {network.model}" if several else "dense",
+                None if best is None else own["accuracy"][best].as_py(),
+                None if best is None else own["accuracy_val"][best].as_py(),
+                network.meta.get("dense_bytes"),
+                network.meta.get("dense_parameters"),
+            )
+        )
+    return models
 
 
 def _is_dense(found: Proposals) -> np.ndarray:
     return np.array(found.table["method"].to_pylist(), dtype=object) == "dense"
 
 
-def picks(found: Proposals, dense: Mapping[str, float | None], max_bytes: int | None) -> list[Pick]:
+def picks(found: Proposals, dense: Sequence[Dense], max_bytes: int | None) -> list[Pick]:
     """Return the models that answer common questions, for each measure of memory; compressed ones only.
 
     Args:
         found: The proposals.
-        dense: From :func:`dense_facts`.
+        dense: From :func:`dense_models`.
         max_bytes: The budget that the spec names, in bytes.
     """
     compressed = found.table.filter(~_is_dense(found))
+    # Of several dense models the best: near a poor one is not near what the data allow.
+    bar = max((one.accuracy_val for one in dense if one.accuracy_val is not None), default=None)
+    near = f"Smallest within 1 point of {'the best ' if len(dense) > 1 else ''}dense on validation"
     chosen = []
     for measure in MEASURES:
         wanted: list[tuple[str, str, int | None]] = []
@@ -64,9 +71,9 @@ def picks(found: Proposals, dense: Mapping[str, float | None], max_bytes: int | 
             )
         front = frontier(compressed, (measure,))
         wanted.append(("Knee: more memory brings little beyond it", "knee", _row(front, knee(front, measure))))
-        if dense["accuracy_val"] is not None:
-            row = smallest_above(compressed, dense["accuracy_val"] - NEAR, measure)
-            wanted.append(("Smallest within 1 point of dense on validation", "near dense", _row(compressed, row)))
+        if bar is not None:
+            row = smallest_above(compressed, bar - NEAR, measure)
+            wanted.append((near, "near dense", _row(compressed, row)))
         best = best_within(compressed, math.inf, measure)
         wanted.append(("Most accurate", "most accurate", _row(compressed, best)))
         shown = [(title, label, found.rows[row]) for title, label, row in wanted if row in found.rows]
@@ -106,17 +113,18 @@ def _merged(found: Proposals, measure: str, wanted: list[tuple[str, str, int]]) 
     return made
 
 
-def headline(found: Proposals, pick: Pick, dense: Mapping[str, float | None]) -> str:
-    """Return the answer in one sentence: the first pick, against the dense model where there is one."""
+def headline(found: Proposals, pick: Pick, dense: Sequence[Dense]) -> str:
+    """Return the answer in one sentence: the first pick, against its own dense model where there is one."""
     point = found.shown[pick.point]
     text = f"{found.looks[pick.method].name} reaches {percent(point.accuracy)} in {pick.size}"
-    whole = dense[pick.measure]
+    own = dense[point.network]
+    whole = getattr(own, pick.measure)
     smaller = times_smaller(whole, getattr(point, pick.measure)) if whole else ""
-    if dense["accuracy"] is None:
-        return f"{text}, {smaller} than the dense model" if smaller else text
-    lost = 100 * (dense["accuracy"] - point.accuracy)
+    if own.accuracy is None:
+        return f"{text}, {smaller} than the {own.label} model" if smaller else text
+    lost = 100 * (own.accuracy - point.accuracy)
     against = "as accurate as" if abs(lost) < 0.05 else f"{abs(lost):.1f} points {'below' if lost > 0 else 'above'}"
-    return f"{text}: {against} the dense model{', ' if smaller else ''}{smaller}"
+    return f"{text}: {against} the {own.label} model{', ' if smaller else ''}{smaller}"
 
 
 def headline_measure(chosen: list[Pick], measure: str) -> Pick | None:

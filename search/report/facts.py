@@ -17,11 +17,26 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Dense:
+    """The uncompressed model of some experiments; None where it was not trained or not recorded."""
+
+    model: str
+    label: str
+    """What its line is called."""
+    accuracy: float | None
+    accuracy_val: float | None
+    stored_bytes: float | None
+    stored_parameters: float | None
+
+
+@dataclass(frozen=True)
 class Point:
     """A proposal: the mean over the seeds it was trained with."""
 
     method: int
     """Index into :attr:`Facts.methods`."""
+    network: int
+    """Index into :attr:`Facts.dense`: the model that was compressed."""
     experiment: str
     folder: str
     """Experiment folder, quoted for a shell."""
@@ -202,8 +217,7 @@ class Facts:
     accuracy_label: str
     experiments: list[str]
     methods: list[Method]
-    dense: dict[str, float | None]
-    """accuracy, stored_bytes and stored_parameters of the uncompressed model, None where not known."""
+    dense: list[Dense]
     points: list[Point]
     """Every point of a frontier, and others up to what a picture can show."""
     focus: list[float]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from search.report import importance
 from search.report.facts import Budgets, Curve, Gaps, Importances, RatioPoint, Series
-from search.report.proposals import Proposals
+from search.report.proposals import Network, Proposals
 from search.report.text import percent, plural, size, visible
 from search.results import Results
 from search.results.picks import best_within, gaps
@@ -101,29 +101,25 @@ def _name(found: Proposals, method: str | None) -> str:
     return found.looks[found.methods[method]].name
 
 
-def budgets(found: Proposals, measure: str, layer_sizes: dict[str, int]) -> Budgets | None:
+def budgets(found: Proposals, measure: str) -> Budgets | None:
     """Return how the frontier's models split their memory, or None where no budget was searched or no size is known.
 
     Args:
         found: The proposals.
         measure: The measure of memory whose frontier is taken.
-        layer_sizes: Weights of each compressed layer.
     """
     front = [i for i in found.shown_fronts[measure].overall if found.shown[i].budgets]
     step = max(1, math.ceil(len(front) / MOST_COLUMNS))
     columns = front[::step]
     patterns = list(dict.fromkeys(pattern for i in columns for pattern in found.shown[i].budgets))
-    sizes = {pattern: _size(pattern, layer_sizes) for pattern in patterns}
-    layers = [pattern for pattern in patterns if sizes[pattern]][:MOST_LAYERS]
+    sizes = {i: _sizes(found.shown[i].budgets, found.networks[found.shown[i].network]) for i in columns}
+    layers = [pattern for pattern in patterns if any(sizes[i].get(pattern) for i in columns)][:MOST_LAYERS]
     if not layers:
         return None
     values = [
-        [
-            found.shown[i].budgets[layer] / sizes[layer] if layer in found.shown[i].budgets else None
-            for i in columns
-        ]
+        [found.shown[i].budgets[layer] / sizes[i][layer] if sizes[i].get(layer) else None for i in columns]
         for layer in layers
-    ]  # fmt: skip
+    ]
     note = (
         "Each column is a model of the frontier, small to large; a cell is the share of that layer's weights which it "
         "keeps, in percent. Darker keeps more."
@@ -135,12 +131,14 @@ def budgets(found: Proposals, measure: str, layer_sizes: dict[str, int]) -> Budg
     return Budgets(layers, columns, values, note)
 
 
-def _size(pattern: str, layer_sizes: dict[str, int]) -> int:
-    return sum(
-        count
-        for layer, count in layer_sizes.items()
-        if visible(layer) == pattern or fnmatchcase(visible(layer), pattern)
-    )
+def _sizes(patterns: Iterable[str], network: Network) -> dict[str, int]:
+    """Return the weights under each pattern: a layer is in the first one that it matches, as when it is compressed."""
+    unclaimed = {visible(layer): count for layer, count in network.meta.get("layer_sizes", {}).items()}
+    sizes = {}
+    for pattern in patterns:
+        layers = [layer for layer in unclaimed if layer == pattern or fnmatchcase(layer, pattern)]
+        sizes[pattern] = sum(unclaimed.pop(layer) for layer in layers)
+    return sizes
 
 
 def searched_importances(found: Proposals, measure: str) -> Importances | None:
@@ -154,6 +152,7 @@ def searched_importances(found: Proposals, measure: str) -> Importances | None:
     memory, best = np.log(front[measure].to_numpy()), front["accuracy_val"].to_numpy()
     shown = [p for p in found.shown if found.looks[p.method].name != "dense"]
     columns: dict[str, list[Any]] = {
+        "model": [found.networks[p.network].model for p in shown],
         "method": [found.looks[p.method].name for p in shown],
         "ratio": [_log(p.ratio) for p in shown],
         "learning rate": [_log(p.lr) for p in shown],

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from search.errors import UserError
-from search.report.answers import dense_facts, headline, headline_measure, picks
+from search.report.answers import dense_models, headline, headline_measure, picks
 from search.report.claims import all_claims, claim_line
-from search.report.facts import Facts, Point
+from search.report.facts import Dense, Facts, Point
 from search.report.figures import (
     RATIO_NOTE,
     budgets,
@@ -46,9 +46,8 @@ def gather(folders: Iterable[str | os.PathLike[str]]) -> Facts:
     results = load(*folders)
     specs, notes = _specs(results)
     found = proposals(results)
-    meta = _merged_meta(results)
-    measure = meta.get("memory", "stored_bytes")
-    dense = dense_facts(found, meta)
+    measure = next((meta["memory"] for meta in results.meta if "memory" in meta), "stored_bytes")
+    dense = dense_models(found)
     max_bytes = next((int(s.objectives.max_bytes) for s in specs if s and s.objectives.max_bytes), None)
     chosen = picks(found, dense, max_bytes)
     names = _names(results, specs)
@@ -64,7 +63,7 @@ def gather(folders: Iterable[str | os.PathLike[str]]) -> Facts:
         accuracy_label="Test accuracy",
         experiments=names,
         methods=found.looks,
-        dense={name: dense[name] for name in ("accuracy", *MEASURES)},
+        dense=dense,
         points=found.shown,
         focus=[],
         fronts=found.shown_fronts,
@@ -81,18 +80,18 @@ def gather(folders: Iterable[str | os.PathLike[str]]) -> Facts:
     facts.claims = [claim_line(line) for line in judge(all_claims(specs), candidates(results.stores))]
     if found.shown:
         _answer(facts, found, dense)
-        _figures(facts, results, found, meta)
+        _figures(facts, results, found)
     return facts
 
 
-def _answer(facts: Facts, found: Proposals, dense: dict[str, float | None]) -> None:
+def _answer(facts: Facts, found: Proposals, dense: list[Dense]) -> None:
     best = headline_measure(facts.picks, facts.measure)
     front = facts.fronts[facts.measure].overall
     facts.headline = headline(found, best, dense) if best else "Only the dense model has finished"
     facts.lede = _lede(facts, found, front)
     facts.focus = _focus([facts.points[index] for index in front])
     facts.frontier_note = FRONTIER_NOTE
-    if dense["accuracy"] is None:
+    if all(one.accuracy is None for one in dense):
         facts.notes.append(
             "No dense model was trained in these experiments: add dense to space.methods to see its line."
         )
@@ -126,14 +125,14 @@ def _lede(facts: Facts, found: Proposals, front: list[int]) -> str:
     return text + (f" Seeds do not tell {tied} of them from a neighbour." if tied else "")
 
 
-def _figures(facts: Facts, results: Results, found: Proposals, meta: dict[str, Any]) -> None:
+def _figures(facts: Facts, results: Results, found: Proposals) -> None:
     facts.ratios = ratio_series(found)
     facts.ratio_note = RATIO_NOTE
     facts.gaps = method_gaps(found, facts.measure, _leader(facts, found))
-    facts.budgets = budgets(found, facts.measure, meta.get("layer_sizes", {}))
+    facts.budgets = budgets(found, facts.measure)
     facts.importances = searched_importances(found, facts.measure)
     facts.curves, facts.curves_note = learning_curves(results, found, facts.measure)
-    reference = _reference(found, facts.measure, meta)
+    reference = _reference(found, facts.measure, results.meta)
     grown = history(found.table, reference, (facts.measure,)).to_pydict()
     facts.history = list(zip(grown["points"], grown["hypervolume"], strict=True))
     facts.history_note = describe_history(facts.history, reference, facts.measure)
@@ -145,11 +144,15 @@ def _leader(facts: Facts, found: Proposals) -> str | None:
     return next((name for name, index in found.methods.items() if best and index == best.method), None)
 
 
-def _reference(found: Proposals, measure: str, meta: dict[str, Any]) -> dict[str, float]:
-    """Return the reference point that the spec fixed; without one, the largest model that was tried."""
-    given = meta.get("reference")
+def _reference(found: Proposals, measure: str, meta: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the reference point that the specs fixed; without one, the largest model that was tried.
+
+    Of several it is the poorest in both, so that what one spec counts as better than it counts here, too.
+    """
+    given = [one["reference"] for one in meta if one.get("reference") and one.get("memory", measure) == measure]
     if given:
-        return {"accuracy": float(given["accuracy"]), measure: float(given["memory"])}
+        memory = max(float(one["memory"]) for one in given)
+        return {"accuracy": min(float(one["accuracy"]) for one in given), measure: memory}
     return {"accuracy": 0.0, measure: float(found.table[measure].to_numpy().max())}
 
 
@@ -164,15 +167,6 @@ def _specs(results: Results) -> tuple[list[Spec | None], list[str]]:
             specs.append(None)
             notes.append(visible(f"The spec is left out, since it cannot be read: {error}"))
     return specs, notes
-
-
-def _merged_meta(results: Results) -> dict[str, Any]:
-    """Return the facts of the first experiment that has any, with the layers of all."""
-    known = [meta for meta in results.meta if meta]
-    if not known:
-        return {}
-    sizes = {layer: count for meta in known for layer, count in meta.get("layer_sizes", {}).items()}
-    return {**known[0], "layer_sizes": sizes}
 
 
 def _names(results: Results, specs: list[Spec | None]) -> list[str]:

@@ -88,10 +88,11 @@ def _bars(points: list[tuple[float, float | None, float | None]]) -> list[list[f
 
 
 def _dense_line(facts: Facts, axes: Axes) -> None:
-    accuracy = facts.dense["accuracy"]
-    if accuracy is not None:
-        axes.axhline(accuracy, color=_INK, ls=(0, (5, 4)), lw=1.1)
-        axes.annotate(f"dense {accuracy:.1%}", (0.01, accuracy), xycoords=("axes fraction", "data"), va="bottom")
+    for dense in facts.dense:
+        if dense.accuracy is not None:
+            axes.axhline(dense.accuracy, color=_INK, ls=(0, (5, 4)), lw=1.1)
+            label = _plain(f"{dense.label} {dense.accuracy:.1%}")
+            axes.annotate(label, (0.01, dense.accuracy), xycoords=("axes fraction", "data"), va="bottom")
 
 
 def _accuracy_axis(facts: Facts, axes: Axes, label: str) -> None:
@@ -148,7 +149,8 @@ def draw_frontier(facts: Facts, axes: Axes) -> None:
     _label_picks(facts, axes)
     _dense_line(facts, axes)
     _log_axis(axes, lambda value: size(value, measure).removesuffix(" parameters"))
-    axes.set_ylim(max(floor, 0.0), min(max([*facts.focus, facts.dense["accuracy"] or 0.0]) + margin, 1.005))
+    top = max([*facts.focus, *(dense.accuracy or 0.0 for dense in facts.dense)])
+    axes.set_ylim(max(floor, 0.0), min(top + margin, 1.005))
     axes.set_xlabel(facts.measures[measure])
     _accuracy_axis(facts, axes, facts.accuracy_label)
     _legend(facts, axes, seen)

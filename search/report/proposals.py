@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,18 @@ MOST_POINTS = 2_000
 UNKNOWN = "unknown"
 ROW = "row"
 """Name of the column that tells proposals apart: two experiments may have trials of the same id."""
+NETWORK = "network"
+"""Name of the column that says which of :attr:`Proposals.networks` was compressed."""
 _DETAILS = ("seed", "weight_decay", "budgets")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model that was compressed, in one or more experiments."""
+
+    model: str
+    meta: Mapping[str, Any]
+    """What the driver recorded of the first of them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class Proposals:
     """The proposals of a report."""
 
     table: pa.Table
-    """Every proposal, as :func:`search.results.points.points` gives them, with the columns ``FOLDER`` and ``ROW``."""
+    """Every proposal, as :func:`search.results.points.points` gives them, and ``FOLDER, NETWORK, ROW``."""
+    networks: list[Network]
     fronts: dict[str, pa.Table]
     """The frontier of each measure over all methods."""
     methods: dict[str | None, int]
@@ -82,7 +94,7 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
     # A row of another program may lack the method.
     names = sorted(trials["method"].unique().to_pylist(), key=lambda name: name or "")
     chosen_looks = looks(map(_known, names))
-    table = _placed(points(trials, tuple(MEASURES)), trials)
+    table, networks = _placed(points(trials, tuple(MEASURES)), trials, results.meta)
     fronts = {measure: frontier(table, (measure,)) for measure in MEASURES}
     own = {measure: frontier(table, (measure,), by=("method",)) for measure in MEASURES}
     keep = _choose(table, [*fronts.values(), *own.values()], seed)
@@ -92,6 +104,7 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
     rows = {row: index for index, row in enumerate(keep.tolist())}
     return Proposals(
         table,
+        networks,
         fronts,
         methods,
         [Method(visible(name), chosen_looks[name].color, chosen_looks[name].shape) for name in map(_known, names)],
@@ -110,11 +123,20 @@ def _named(table: pa.Table) -> list[tuple[str, str]]:
     return list(zip(table["experiment"].to_pylist(), table["trial_id"].to_pylist(), strict=True))
 
 
-def _placed(table: pa.Table, trials: pa.Table) -> pa.Table:
-    """Return the proposals with their folders and rows; their first trials tell the folder, being there once."""
+def _placed(table: pa.Table, trials: pa.Table, meta: Sequence[Mapping[str, Any]]) -> tuple[pa.Table, list[Network]]:
+    """Return the proposals with their folders, networks and rows; first trials tell the folder, being there once."""
     places = dict(zip(_named(trials), trials[FOLDER].to_pylist(), strict=True))
-    table = table.append_column(FOLDER, pa.array([places[name] for name in _named(table)], pa.int64()))
-    return table.append_column(ROW, pa.array(np.arange(table.num_rows)))
+    folders = [places[name] for name in _named(table)]
+    # Models of one name and size are one: a search without the dense model is compared with that of another.
+    networks: dict[tuple[str | None, float | None], Network] = {}
+    keys = []
+    for model, folder in zip(table["model"].to_pylist(), folders, strict=True):
+        keys.append((model, meta[folder].get("dense_bytes")))
+        networks.setdefault(keys[-1], Network(visible(model or UNKNOWN), meta[folder]))
+    index = {key: number for number, key in enumerate(networks)}
+    table = table.append_column(FOLDER, pa.array(folders, pa.int64()))
+    table = table.append_column(NETWORK, pa.array([index[key] for key in keys], pa.int64()))
+    return table.append_column(ROW, pa.array(np.arange(table.num_rows))), list(networks.values())
 
 
 def _pairs(table: pa.Table, column: str) -> list[tuple[int, Any]]:
@@ -155,6 +177,7 @@ def _details(
         shown.append(
             Point(
                 method=methods[row["method"]],
+                network=row[NETWORK],
                 experiment=visible(row["experiment"]),
                 folder=folders[row[FOLDER]],
                 trials=[visible(trial["trial_id"]) for trial in seeds],

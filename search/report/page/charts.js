@@ -28,6 +28,7 @@ function pointRows(p) {
     [p.seeds.length === 1 ? "Seed" : "Seeds", p.seeds.join(", ")],
     [p.trials.length === 1 ? "Trial" : "Trials", p.trials.join(", ")],
   ];
+  if (data.dense.length > 1) rows.push(["Model", data.dense[p.network].model]);
   if (data.experiments.length > 1) rows.push(["Experiment", p.experiment], ["Folder", p.folder]);
   const budgets = Object.entries(p.budgets ?? {});
   if (budgets.length) rows.push(["Kept per layer", budgets.slice(0, 8).map(([k, v]) => `${k}: ${v.toLocaleString("en")}`).join("\n")]);
@@ -65,19 +66,17 @@ const frontier = chart("frontier", "Accuracy against stored memory", (c, width) 
   const onFront = new Set(front.overall);
   const visible = data.points.map((p, i) => i).filter((i) => shown(data.points[i].method));
   const at = (i) => data.points[i][state.measure];
-  const dense = data.dense[state.measure];
-  const ends = dense ? [dense] : [];
-  const x = axis([...data.points.map((p) => p[state.measure]), ...ends], { log: true });
+  const x = axis([...data.points, ...data.dense].map((p) => p[state.measure]), { log: true });
   // The bulk of failures to learn must not squeeze the frontier: the axis starts where the interesting points do.
-  const y = axis([...data.focus, data.dense.accuracy], { grow: 0.6, ceiling: 1.004 });
+  const y = axis([...data.focus, ...data.dense.map((d) => d.accuracy)], { grow: 0.6, ceiling: 1.004 });
   const f = c.frame(width, height, x, y, {
     xLabel: `${data.measures[state.measure]} (log scale)`, yLabel: data.accuracy_label,
     xFormat: formats[state.measure], yFormat: (v) => percent(v, y.high - y.low < 0.05 ? 1 : 0),
   });
-  if (data.dense.accuracy !== null) {
-    const level = f.py(data.dense.accuracy);
+  for (const { label, accuracy } of data.dense.filter((d) => d.accuracy !== null)) {
+    const level = f.py(accuracy);
     c.add(node("path", { d: `M${f.left},${level}H${f.right}`, class: "dense" }),
-      node("text", { x: f.left + 6, y: level - 7, class: "note" }, `dense ${percent(data.dense.accuracy)}`));
+      node("text", { x: f.left + 6, y: level - 7, class: "note" }, `${label} ${percent(accuracy)}`));
   }
   const inside = (i) => data.points[i].accuracy >= y.low;
   const pixel = (i) => [f.px(at(i)), f.py(Math.max(data.points[i].accuracy, y.low))];
@@ -115,13 +114,13 @@ frontier.onChoose = (t) => select(t.item);
 chart("ratio", "Accuracy against compression ratio for each method", (c, width) => {
   const height = Math.round(Math.min(Math.max(width * 0.5, 280), 460));
   const x = axis(data.ratios.flatMap((s) => s.points.map((p) => p.ratio)), { log: true });
-  const y = axis([...data.ratios.flatMap((s) => s.points.map((p) => p.accuracy)), data.dense.accuracy], { grow: 0.6, ceiling: 1.004 });
+  const y = axis([...data.ratios.flatMap((s) => s.points.map((p) => p.accuracy)), ...data.dense.map((d) => d.accuracy)], { grow: 0.6, ceiling: 1.004 });
   const f = c.frame(width, height, x, y, {
     xLabel: "Compression ratio (log scale)", yLabel: data.accuracy_label, xFormat: formats.ratio, yFormat: (v) => percent(v, y.high - y.low < 0.05 ? 1 : 0),
   });
-  if (data.dense.accuracy !== null) {
-    const level = f.py(data.dense.accuracy);
-    c.add(node("path", { d: `M${f.left},${level}H${f.right}`, class: "dense" }), node("text", { x: f.right - 4, y: level - 7, class: "note", "text-anchor": "end" }, "dense"));
+  for (const { label, accuracy } of data.dense.filter((d) => d.accuracy !== null)) {
+    const level = f.py(accuracy);
+    c.add(node("path", { d: `M${f.left},${level}H${f.right}`, class: "dense" }), node("text", { x: f.right - 4, y: level - 7, class: "note", "text-anchor": "end" }, label));
   }
   for (const { method, points } of data.ratios.filter((s) => shown(s.method))) {
     const look = data.methods[method];

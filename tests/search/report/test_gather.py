@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,9 @@ def test_points_carry_seeds_budgets_and_trials_of_their_proposal(tmp_path: Path)
 
 
 def test_every_section_of_a_full_search(facts: Facts) -> None:
-    assert facts.dense["accuracy"] == pytest.approx(0.914, abs=0.01)
-    assert facts.dense["stored_bytes"] == DENSE_BYTES
+    (dense,) = facts.dense
+    assert dense.accuracy == pytest.approx(0.914, abs=0.01)
+    assert dense.stored_bytes == DENSE_BYTES
     assert {facts.methods[series.method].name for series in facts.ratios} == {
         "rps", "synflow", "snip", "mag", "rand", "small",
     }  # fmt: skip
@@ -238,6 +240,47 @@ def test_what_is_picked_is_compressed_even_where_the_knee_is_not(tmp_path: Path)
     facts = gather([experiment(tmp_path / "e", rows)])
     assert facts.picks
     assert "dense" not in {facts.methods[pick.method].name for pick in facts.picks}
+
+
+def test_two_models_are_each_told_against_their_own_dense_one(tmp_path: Path) -> None:
+    folders = []
+    for model, weights, accuracy in (("little", 100, 0.8), ("big", 10_000, 0.9)):
+        found = {"model": model, "accuracy": accuracy, "accuracy_val": accuracy, "budgets": {"fc": weights // 2}}
+        rows = [
+            trial(0, **found, trial_id=model, stored_bytes=2 * weights),
+            trial(1, **{**found, "accuracy": accuracy + 0.05, "method": "dense"}, trial_id=f"{model}1",
+                  stored_bytes=100 * weights),
+        ]  # fmt: skip
+        meta = {
+            "dense_bytes": 100 * weights,
+            "reference": {"accuracy": 0.1, "memory": 100 * weights},
+            "layer_sizes": {"fc": weights},
+        }
+        folders.append(experiment(tmp_path / model, rows, meta))
+    # A search without the dense model is compared with that of another on the same model.
+    alone = trial(5, trial_id="alone", experiment="f", model="big", accuracy=0.7, accuracy_val=0.7)
+    folders.append(experiment(tmp_path / "alone", [{**alone, "stored_bytes": 90}], meta))
+    facts = gather(folders)
+    assert [(one.label, one.accuracy) for one in facts.dense] == [
+        ("dense little", pytest.approx(0.85)),
+        ("dense big", pytest.approx(0.95)),
+    ]
+    assert [(point.trials[0], point.network) for point in facts.points] == [
+        ("little", 0), ("little1", 0), ("big", 1), ("big1", 1), ("alone", 1),
+    ]  # fmt: skip
+    assert facts.budgets is not None
+    assert facts.budgets.values == [[0.5] * len(facts.budgets.columns)]
+    assert facts.history[-1][1] == pytest.approx(0.8866, abs=1e-4)  # of the box up to the larger model
+    assert plain(facts.headline).endswith("5.0 points below the dense little model, 50 times smaller")
+    assert {curve.label for curve in facts.dense} <= set(re.findall(r"dense \w+", render(facts)))
+
+
+def test_layers_count_in_the_first_pattern_that_claims_them(tmp_path: Path) -> None:
+    rows = [trial(0, budgets={"conv1": 50, "conv*": 30, "*": 450})]
+    sizes = {"conv1": 100, "conv2": 60, "fc": 900}
+    found = gather([experiment(tmp_path / "e", rows, {"layer_sizes": sizes})]).budgets
+    assert found is not None
+    assert dict(zip(found.layers, found.values, strict=True)) == {"conv1": [0.5], "conv*": [0.5], "*": [0.5]}
 
 
 def test_seeds_that_agree_are_not_one_seed(tmp_path: Path) -> None:
