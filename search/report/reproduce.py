@@ -20,8 +20,8 @@ def shell_name(folder: Folder, file: str = "") -> str:
 
     That is quoted, and relative where it lies below the current folder.
     """
-    name = str(folder)
-    if folder.is_local:
+    name = folder.local_root or str(folder)
+    if folder.local_root:
         below = os.path.relpath(name)
         name = name if below.startswith("..") else below
     return shlex.quote(f"{name}/{file}" if file else name)

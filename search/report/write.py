@@ -43,6 +43,6 @@ def place_for(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[
     if out is not None:
         return Path(out)
     first = Folder(folders[0])
-    if not first.is_local:
+    if first.local_root is None:
         raise UserError(f"{first}: is not on this machine; say with --out where the files should go")
-    return Path(first.uri.removeprefix("file://")) / default
+    return Path(first.local_root) / default

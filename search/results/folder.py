@@ -63,6 +63,11 @@ class Folder:
         if not self.is_local and not self._root.strip("/"):
             raise UserError(f"{without_credentials(text)}: names no folder; write one such as s3://bucket/runs")
 
+    @property
+    def local_root(self) -> str | None:
+        """The folder as a path on this machine, of a ``file://`` URI too; None if it is elsewhere."""
+        return self._root if self.is_local else None
+
     def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
         return Folder, (self.uri,)
 

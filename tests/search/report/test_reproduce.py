@@ -34,6 +34,12 @@ def test_a_folder_below_this_one_is_named_relatively(tmp_path: Path, monkeypatch
     assert shell_name(Folder(tmp_path.parent)) == str(tmp_path.parent)
 
 
+def test_a_folder_given_as_a_uri_is_named_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shell_name(Folder((tmp_path / "a b").as_uri()), "spec.yaml") == "'a b/spec.yaml'"
+    assert shell_name(Folder(tmp_path.parent.as_uri())) == str(tmp_path.parent)
+
+
 def test_a_folder_without_a_spec_still_has_its_tables(tmp_path: Path) -> None:
     assert read_spec(Folder(tmp_path)) is None
     found = origin(Folder(tmp_path), None, "demo")

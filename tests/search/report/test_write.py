@@ -86,6 +86,13 @@ def test_no_trials_gives_a_page_beside_the_results_and_no_pictures(tmp_path: Pat
     assert "The tables hold no trial yet" in page.read_text(encoding="utf-8")
 
 
+def test_a_folder_given_as_a_uri_gets_its_report_inside(tmp_path: Path) -> None:
+    young = tmp_path / "a b"
+    young.mkdir()
+    (young / "spec.yaml").write_text("name: young", encoding="utf-8")
+    assert write_report([young.as_uri()]) == [young / "report" / "report.html"]
+
+
 def test_folders_that_cannot_be(tmp_path: Path, demo_folder: Path) -> None:
     with pytest.raises(UserError, match="no experiment folder"):
         write_report([tmp_path])
