@@ -43,9 +43,10 @@ def measure_cost(model: nn.Module, example_input: Tensor, *, repeats: int = 10) 
         raise ValueError(f"repeats >= 1 must hold, but got {repeats}")
     subject = copy.deepcopy(model).eval()
     times = []
+    # The counter puts hooks on what needs gradients, which inference mode refuses.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        subject(example_input)
     with torch.inference_mode():
-        with FlopCounterMode(display=False) as counter:
-            subject(example_input)
         for _ in range(repeats + 1):
             _wait(example_input)
             start = time.perf_counter()

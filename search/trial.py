@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import tempfile
@@ -17,7 +18,7 @@ import torch
 from search.config import TrialConfig, describe_config
 from search.data.batches import DeviceSplit, eval_batches
 from search.data.images import ImageData
-from search.errors import UserError
+from search.errors import DIVERGED, UserError
 from search.methods import Workbench, compress
 from search.models import build_model
 from search.models.weights import load_weights_
@@ -25,7 +26,7 @@ from search.training import checkpoint, masked, measure
 from search.training.earning import compile_if_it_pays
 from search.training.engine import choose_engine
 from search.training.recalibrate import recalibrate
-from search.training.trainer import EpochReport, Trainer, under, within
+from search.training.trainer import DivergedError, EpochReport, Trainer, under, within
 
 SCORING_IMAGES_PER_CLASS = 10
 
@@ -162,13 +163,19 @@ class Trial:
         return report
 
     def finish(self) -> TrialResult:
-        """Judge the model on the test images, once, and return the trial's row and file."""
+        """Judge the model on the test images, once, and return the trial's row and file.
+
+        Raises:
+            DivergedError: If its loss there is not finite.
+        """
         began = time.perf_counter()
         if self._best is not None:
             self.compressed.model.load_state_dict(self._best[2])
         accuracy_val = self._final_accuracy_val(rounded=self.compressed.settle())
         test = DeviceSplit.of(self._data.test, self.engine.device)
         accuracy, loss = self.trainer.evaluate(test)
+        if not math.isfinite(loss):
+            raise DivergedError(f"{DIVERGED} {loss} on the test images at lr {self.config.lr:.4g}")
         flops, latency_ms = measure.flops_and_latency(self.compressed.model, self._example)
         self._facts["eval_seconds"] += time.perf_counter() - began
         row = self.partial_row() | {

@@ -17,7 +17,6 @@ PROC_CLEAR_REFS = Path("/proc/self/clear_refs")
 LATENCY_RUNS = 7
 
 
-@torch.inference_mode()
 def flops_and_latency(model: nn.Module, example_input: Tensor) -> tuple[int, float]:
     """Return the floating point operations of one image's forward pass and its median time in milliseconds.
 
@@ -25,15 +24,18 @@ def flops_and_latency(model: nn.Module, example_input: Tensor) -> tuple[int, flo
     """
     training = model.training
     model.eval()
-    with FlopCounterMode(display=False) as counter:
+    # The counter puts hooks on what needs gradients, such as a parameter that a layer is called on; inference mode
+    # refuses those.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(example_input)
     times = []
-    for _ in range(LATENCY_RUNS):
-        started = time.perf_counter()
-        model(example_input)
-        if example_input.is_cuda:
-            torch.cuda.synchronize(example_input.device)
-        times.append(time.perf_counter() - started)
+    with torch.inference_mode():
+        for _ in range(LATENCY_RUNS):
+            started = time.perf_counter()
+            model(example_input)
+            if example_input.is_cuda:
+                torch.cuda.synchronize(example_input.device)
+            times.append(time.perf_counter() - started)
     model.train(training)
     return counter.get_total_flops(), 1000 * statistics.median(times)
 

@@ -125,6 +125,10 @@ class Pack:
     def _is_faster(self, kind: str, chunk: list[Trainer]) -> bool:
         if self._fuse is not None:
             return self._fuse
+        engine = chunk[0].engine
+        if engine.device.type == "cpu" and engine.autocast is not torch.float32:
+            # What vmap makes of convolutions and attention is not autocast on processors: other numbers, and slower.
+            return False
         place = (kind, len(chunk))
         if place not in self._faster:
             before = Undo(chunk)

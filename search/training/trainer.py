@@ -35,7 +35,7 @@ REHEARSALS = 3
 
 
 class DivergedError(Exception):
-    """The training loss became NaN or infinite."""
+    """The loss became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +139,16 @@ class Trainer:
             train_seconds: Time it took.
 
         Raises:
-            DivergedError: If the loss is not finite.
+            DivergedError: If the loss is not finite, or that on the validation part is NaN.
         """
         trained = time.perf_counter()
         self.epoch += 1
         if not math.isfinite(loss):
             raise DivergedError(f"{DIVERGED} {loss} in epoch {self.epoch} at lr {lr:.4g}")
-        accuracy, _ = self.evaluate(self.val)
+        accuracy, loss_val = self.evaluate(self.val)
+        if math.isnan(loss_val):
+            # After the last step, whose loss is none of those above. All images are then of the first class.
+            raise DivergedError(f"{DIVERGED} {loss_val} after epoch {self.epoch} at lr {lr:.4g}")
         ended = time.perf_counter()
         return EpochReport(
             self.epoch,

@@ -15,6 +15,19 @@ def test_operations_by_hand():
     assert cost.latency_s > 0
 
 
+def test_layers_called_on_parameters_and_parametrized_ones_are_measured():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.positions = nn.LayerNorm(4), nn.Parameter(torch.zeros(4))
+            self.fc = nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))
+
+        def forward(self, x):
+            return self.fc(x + self.norm(self.positions))
+
+    assert measure_cost(Positions(), torch.zeros(1, 4), repeats=1).flops == 2 * 8
+
+
 def test_mode_and_buffers_stay(residual):
     model = residual().train()
     before = {name: t.clone() for name, t in model.state_dict().items()}

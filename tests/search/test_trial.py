@@ -142,6 +142,24 @@ def test_a_loss_that_is_not_finite_ends_the_trial_with_epoch_and_rate(make_confi
         trial.step()
 
 
+def one_step(make_config, data):
+    # Its loss is that before the step.
+    train = TrainSpec(epochs=1, batch_size=len(data.train), schedule="constant", precision="float32")
+    return Trial(make_config("dense", ratio=1.0, lr=1e38, train=train), data, threads=1)
+
+
+def test_weights_that_the_last_step_spoils_are_no_result(make_config, tiny_data, monkeypatch):
+    trial = one_step(make_config, tiny_data)
+    with pytest.raises(DivergedError, match=r"the loss became nan after epoch 1 at lr 1e\+38"):
+        trial.step()
+    trial = one_step(make_config, tiny_data)
+    monkeypatch.setattr(trial.trainer, "evaluate", lambda split: (0.1, 1.0))
+    trial.step()
+    monkeypatch.undo()
+    with pytest.raises(DivergedError, match=r"the loss became nan on the test images at lr 1e\+38"):
+        trial.finish()
+
+
 def test_the_checkpoint_of_another_trial_is_refused(make_config, tiny_data):
     saved = Trial(make_config("rps"), tiny_data, threads=1).checkpoint()
     with pytest.raises(CheckpointError, match="checkpoint of trial"):
