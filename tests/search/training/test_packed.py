@@ -152,6 +152,17 @@ def test_a_trial_that_diverges_ends_alone(make_trial):
         assert math.isfinite(trial.history[-1].loss)
 
 
+def test_packs_take_turns_where_a_stack_would_leave_bfloat16(make_trial, monkeypatch):
+    monkeypatch.setattr(packed, "_time", lambda fusion, chunk: True)
+    half = TRAIN.model_copy(update={"precision": "bfloat16"})
+    together, alone = ([make_trial(LANES[n], train=half) for n in (0, 2)] for _ in range(2))
+    go_on(together, Pack(2), 1)
+    for one, other in zip(together, alone, strict=True):
+        other.step()
+        states = one.trainer.model.state_dict(), other.trainer.model.state_dict()
+        assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in states), strict=True))
+
+
 def test_models_of_another_structure_train_beside_the_fused_ones(make_trial):
     lanes = [LANES[0], {**LANES[2], "method": "small"}, LANES[3]]
     together = [make_trial(lane, budgets=None) for lane in lanes]
