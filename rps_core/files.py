@@ -33,6 +33,7 @@ _KEY = "rps_core"
 _CHECKSUM = "sha256"
 _SCALES = "scales"
 _PLAIN = "plain"
+_FILLED = "filled"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SavedFile
     plain = plain_state(root, {array.key for array in sharing.arrays})
     tensors[_PLAIN] = torch.cat([torch.empty(0, dtype=torch.uint8), *map(as_bytes, plain.values())])
     header = {"version": FORMAT_VERSION, "config": changed_fields(sharing.config), "model": fingerprint(groups, plain)}
+    if filled := filled_paddings(root, groups):
+        header[_FILLED] = filled
     write_whole(Path(path), tensors, json.dumps(header, separators=(",", ":")))
     return SavedFile(Path(path), os.path.getsize(path), errors)
 
@@ -122,7 +125,7 @@ def load_compressed(path: str | os.PathLike[str], fresh_model: nn.Module) -> nn.
     header, tensors = read_checked(Path(path))
     config = read_config(header, path)
     try:
-        groups, candidates = plan(fresh_model, config)
+        groups, candidates = plan(fresh_model, config, filled=header.get(_FILLED, ()))
     except ValueError as error:
         raise ValueError(
             f"{path} must be for the architecture of fresh_model, but sharing it fails: {error}"
@@ -163,6 +166,17 @@ def plain_state(model: nn.Module, shared: set[str]) -> dict[str, Tensor]:
             seen.add(id(value))
             state[name] = value
     return state
+
+
+def filled_paddings(root: nn.Module, groups: Sequence[Group]) -> list[str]:
+    """Return the names of the layers whose row of padding shares as any other: a fresh model does not show it."""
+    return [
+        layer.name
+        for group in groups
+        for layer in group.layers
+        if layer.padding is None
+        and any(getattr(root.get_submodule(path), "padding_idx", None) is not None for path, _ in layer.owners)
+    ]
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
@@ -225,6 +239,7 @@ def read_checked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         version = header["version"]
         known = {"version": int, "config": dict, "model": str}
         well_formed = all(type(header[name]) is kind for name, kind in known.items())
+        well_formed &= type(header.get(_FILLED, [])) is list
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} must be a file of save_compressed, but its metadata are not") from error
     if type(version) is int and version > FORMAT_VERSION:

@@ -39,7 +39,7 @@ def look_uniform(weights: Sequence[Tensor]) -> bool:
 
 def nearest_psi(group: Group, weights: Sequence[Tensor]) -> Tensor:
     """Return the psi whose recovered weights are nearest to ``weights`` in least squares; unused slots are zero."""
-    folded = group.kernel(weights[0].device).fold([weight.double() for weight in weights], range(len(weights)))
+    folded = group.fold([weight.double() for weight in weights], range(len(weights)))
     _, _, square_sum = group.slot_sums()
     divisor = torch.from_numpy(square_sum).to(folded.device)
     return torch.where(divisor > 0, folded / divisor.clamp_min(1e-300), 0.0)

@@ -32,6 +32,7 @@ class Candidate:
         known: Whether a linear, convolution, embedding or attention module owns it.
         table: Whether an embedding owns it.
         padding: The ``padding_idx`` of the embedding that owns it, or None.
+        read_whole: Whether something owns it, too, that treats the row of padding as any other, as output layers do.
     """
 
     name: str
@@ -40,6 +41,13 @@ class Candidate:
     known: bool = False
     table: bool = False
     padding: int | None = None
+    read_whole: bool = False
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether the row of padding is zero, and stays so in training because no gradient ever reaches it."""
+        assert self.padding is not None
+        return not self.read_whole and not bool(self.parameter[self.padding].any())
 
 
 def find_candidates(model: nn.Module) -> list[Candidate]:
@@ -62,9 +70,11 @@ def find_candidates(model: nn.Module) -> list[Candidate]:
             candidate.owners.append((path, attribute))
             matrix = parameter.dim() >= 2
             candidate.known |= isinstance(module, _KNOWN) and matrix and "bias" not in attribute
-            if isinstance(module, _TABLES):
-                candidate.table = True
-                candidate.padding = candidate.padding if module.padding_idx is None else module.padding_idx
+            candidate.table |= isinstance(module, _TABLES)
+            if isinstance(module, _TABLES) and module.padding_idx is not None:
+                candidate.padding = module.padding_idx
+            else:
+                candidate.read_whole = True
     return list(found.values())
 
 

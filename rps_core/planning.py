@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -19,8 +19,16 @@ from rps_core.mappings import Block
 from rps_core.sharing import find_sharing
 
 
-def plan(model: nn.Module, config: RPSConfig) -> tuple[tuple[Group, ...], list[Candidate]]:
+def plan(
+    model: nn.Module, config: RPSConfig, *, filled: Collection[str] | None = None
+) -> tuple[tuple[Group, ...], list[Candidate]]:
     """Return the groups that ``config`` makes of a plain model, without touching it, and the parameters they take.
+
+    Args:
+        model: The model.
+        config: What to share.
+        filled: Names of the layers whose row of padding shares as any other, as a file has it; None takes those
+            where it is not zero or would not stay so.
 
     Raises:
         TypeError: As :func:`compress_`.
@@ -34,6 +42,9 @@ def plan(model: nn.Module, config: RPSConfig) -> tuple[tuple[Group, ...], list[C
         raise ValueError("a model is compressed once, but this one is already: build a new one, or use to_dense")
     candidates = select(model, config.include, config.exclude)
     check_shareable(candidates)
+    for candidate in candidates:
+        if candidate.padding is not None and (not candidate.keeps_zero if filled is None else candidate.name in filled):
+            candidate.padding = None
     by_name = {candidate.name: candidate for candidate in candidates}
     sizes = {name: candidate.parameter.numel() for name, candidate in by_name.items()}
     groups = []

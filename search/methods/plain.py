@@ -18,7 +18,7 @@ def dense(bench: Workbench) -> Compressed:
 
 def _narrow(bench: Workbench) -> nn.Module:
     config, full = bench.config, bench.build(1.0).eval()
-    _, *data_shape = bench.example_input.shape
+    _, channels, height, image_width = bench.example_input.shape
     with torch.no_grad():
         classes = full(bench.example_input).shape[1]
 
@@ -26,7 +26,7 @@ def _narrow(bench: Workbench) -> nn.Module:
         """Build what is only counted: not moved to a device, which a model without memory cannot be, nor run."""
         return build_model(
             config.model,
-            data_shape=tuple(data_shape),
+            data_shape=(channels, height, image_width),
             classes=classes,
             width=width,
             seed=config.seed,

@@ -86,6 +86,16 @@ def test_wrapped_tied_and_projected_models(transformer, tmp_path):
     assert torch.equal(fresh(tokens), transformer(tokens))
 
 
+def test_files_from_when_every_row_of_padding_was_zero_are_loaded(transformer, tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr("rps_core.layers.Candidate.keeps_zero", True)
+        save_compressed(compress_(transformer, RPSConfig(ratio=4)), tmp_path / "m")
+    fresh = load_compressed(tmp_path / "m", type(transformer)())
+    tokens = torch.arange(10)[None]
+    assert torch.equal(fresh(tokens), transformer(tokens))
+    assert not fresh.embed.weight[0].any()
+
+
 def test_an_excluded_tied_weight_is_stored_once(transformer, tmp_path):
     compress_(transformer, RPSConfig(ratio=4, exclude=["embed"]))
     save_compressed(transformer, tmp_path / "m")

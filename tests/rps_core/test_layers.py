@@ -5,8 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from rps_core import RPSConfig, compress_, compression_summary, project_, to_dense
+from rps_core import (
+    RPSConfig,
+    compress_,
+    compression_summary,
+    load_compressed,
+    project_,
+    save_compressed,
+    to_dense,
+)
 from rps_core.layers import find_candidates, select
+from rps_core.theory import recovery_matrix
 
 
 def names(model, include=None, exclude=()):
@@ -88,6 +97,45 @@ def test_padding_stays_zero_and_does_not_count():
     without = torch.ones(10, 4)
     without[3] = 0
     torch.testing.assert_close(summed, group.fold([without], (0,)))
+
+
+class Tied(nn.Module):
+    """An embedding that pads, its weight tied to another module's."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.embed, self.other = nn.Embedding(10, 4, padding_idx=3), other
+        self.other.weight = self.embed.weight
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        return x + self.other(tokens) if isinstance(self.other, nn.Embedding) else self.other(x)
+
+
+@pytest.mark.parametrize("filled", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Embedding(10, 4, padding_idx=3),
+        lambda: Tied(nn.Linear(4, 10, bias=False)),
+        lambda: Tied(nn.Embedding(10, 4)),
+    ],
+)
+def test_a_row_of_padding_that_is_filled_or_tied_shares_as_any_other(make, filled, tmp_path):
+    dense, tokens = make(), torch.arange(10)
+    (weight,) = dense.parameters()
+    weight.detach()[3] = 10.0 if filled else 0.0
+    expected = dense(tokens)
+    same = project_(copy.deepcopy(dense), RPSConfig(ratio=1))
+    torch.testing.assert_close(same(tokens), expected)
+    save_compressed(same, tmp_path / "m")
+    assert torch.equal(load_compressed(tmp_path / "m", make())(tokens), same(tokens))
+    shared = project_(dense, RPSConfig(ratio=3))._rps_sharing.arrays[0]
+    apart = not filled and isinstance(dense, nn.Embedding)
+    assert shared.group.layers[0].padding == (3 if apart else None)
+    rows = recovery_matrix(shared.group)
+    best = torch.linalg.lstsq(rows, weight.detach().double().view(-1, 1)).solution
+    torch.testing.assert_close(shared.psi.double(), best.view(-1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [lambda: nn.Embedding(12, 4), lambda: nn.EmbeddingBag(12, 4, mode="sum")])
