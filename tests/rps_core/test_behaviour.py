@@ -300,4 +300,5 @@ def test_distributed_data_parallel_trains_as_one_process(name, tmp_path, backend
     mp.spawn(_worker, (name, port, str(tmp_path), backend), nprocs=2)
     expected = _trained(name)
     for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-4, atol=1e-5)
+        # Sums in another order; a rectifier may fall on the other side of zero.
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-4, atol=1e-4)
