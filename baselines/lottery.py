@@ -15,6 +15,7 @@ from baselines.layers import prunable_weights
 from baselines.layout import stored_buffers
 from baselines.masks import apply_masks_, masks_of
 from baselines.pruning import PruneConfig, prune_
+from baselines.scorers import find_method
 from baselines.selection import check_count
 from rps_core.budgets import Group, layer_name, resolve_budgets
 
@@ -67,6 +68,8 @@ class LotteryConfig:
             raise ValueError(f"rewind_epoch >= 0 must hold, but got rewind_epoch={self.rewind_epoch}")
         if self.rewind not in ("weights", "learning_rate"):
             raise ValueError(f"rewind must be 'weights' or 'learning_rate', but got {self.rewind!r}")
+        if (needs := find_method(self.prune.method).needs) != "nothing":
+            raise ValueError(f"tickets are pruned without data, but method={self.prune.method!r} needs {needs}")
 
 
 def count_rounds(model: nn.Module, config: LotteryConfig) -> int:

@@ -131,6 +131,12 @@ def test_wrong_configurations(kwargs, message):
         config(**kwargs)
 
 
+@pytest.mark.parametrize(("method", "needs"), [("snip", "data"), ("synflow", "input")])
+def test_methods_that_need_data_are_refused_before_anything_is_trained(method, needs):
+    with pytest.raises(ValueError, match=f"pruned without data, but method='{method}' needs {needs}"):
+        LotteryConfig(PruneConfig(method=method, ratio=4.0))
+
+
 def test_a_state_of_another_model_is_an_error(mlp, residual):
     states = []
     lottery_ticket_(mlp(), config(), train_fn=Trainer(), on_round=states.append)
