@@ -45,7 +45,8 @@ def test_trials_with_other_seeds_differ(make_config, tiny_data):
     assert not states_equal(first, second)
 
 
-def test_a_step_is_that_of_plain_pytorch(make_config, tiny_data):
+@pytest.mark.parametrize(("momentum", "nesterov", "first"), [(0.9, True, 1.9), (0.9, False, 1.0), (0.0, True, 1.0)])
+def test_a_step_is_that_of_plain_pytorch(make_config, tiny_data, momentum, nesterov, first):
     """One batch, no augmentation: SGD with weight decay by hand on the dense model."""
     from dataclasses import replace
 
@@ -54,13 +55,13 @@ def test_a_step_is_that_of_plain_pytorch(make_config, tiny_data):
     from search.trial import build
 
     data = replace(tiny_data, augment="none", mean=(0.0,), std=(1.0,))
-    train = TrainSpec(epochs=1, batch_size=90, schedule="constant")
+    train = TrainSpec(epochs=1, batch_size=90, schedule="constant", momentum=momentum, nesterov=nesterov)
     config = make_config("dense", ratio=1.0, lr=0.5, weight_decay=0.01, train=train)
     model = build(config, data)
     images = torch.from_numpy(data.train.images) / 255
     loss = cross_entropy(model(images), torch.from_numpy(data.train.labels))
     loss.backward()
-    expected = [w - 0.5 * (w.grad + 0.01 * w) for w in model.parameters()]
+    expected = [w - first * 0.5 * (w.grad + 0.01 * w) for w in model.parameters()]
     trial = Trial(config, data, threads=1)
     report = trial.step()
     assert report.loss == pytest.approx(loss.item(), rel=1e-5)
