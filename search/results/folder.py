@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 TEMPORARY_SUFFIX = ".tmp"
+# A password may hold a slash that should have been escaped; what is a port is none.
+_PASSWORD = re.compile(r"^[^/?#@]*:(?!\d+/)[^?#]*@")
 # As writers call them: other files of that ending are the user's.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
@@ -183,7 +185,7 @@ def without_credentials(uri: str) -> str:
     scheme, mark, rest = uri.partition("://")
     if not mark:
         return uri
-    authority, slash, path = rest.partition("/")
+    authority, slash, path = _PASSWORD.sub("", rest).partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from search.errors import UserError
 from search.results import Folder
+from search.results.folder import without_credentials
 
 
 def test_what_is_written_is_read_and_listed(tmp_path: Path) -> None:
@@ -101,6 +102,8 @@ def test_messages_hide_credentials() -> None:
     assert str(folder) == "s3://bucket/runs"
     assert "secret" not in repr(folder)
     assert pickle.loads(pickle.dumps(folder)).uri == folder.uri
+    assert without_credentials("s3://key:se/cret@bucket/runs") == "s3://bucket/runs"
+    assert without_credentials("hdfs://host:9000/a@b") == "hdfs://host:9000/a@b"
 
 
 @pytest.mark.slow
