@@ -62,12 +62,12 @@ def load_profile(name_or_path: str, explain: Explain | None = None) -> Profile:
 def parse_profile(raw: Mapping[str, Any], explain: Explain | None = None) -> Profile:
     """Validate the fields of a profile. See :func:`load_profile`."""
     kind = raw.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ClusterError(unknown("kind", str(kind), KINDS))
     try:
-        return KINDS[str(kind)].model_validate(raw)
+        return KINDS[kind].model_validate(raw)
     except ValidationError as error:
-        raise ClusterError((explain or _plain)(error, KINDS[str(kind)])) from error
+        raise ClusterError((explain or _plain)(error, KINDS[kind])) from error
 
 
 def _plain(error: ValidationError, model: type[BaseModel]) -> str:

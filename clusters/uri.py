@@ -7,12 +7,16 @@ import re
 # A user and a password, which may hold a slash that should have been escaped. What is a port is no password.
 _PASSWORD = re.compile(r"^([^:/]+://)([^/?#@:]*):(?!\d+/)[^?#]*@")
 # Azure's options; the other stores have none that are secret.
-_SECRET_OPTION = re.compile(r"(?<=[?&])(client_secret|sig)=[^&#]*&?")
+_SECRET_OPTIONS = {"client_secret", "sig"}
 
 
 def shown(uri: str) -> str:
     """Return a URI without the key, password or secret that it may hold; all else that opens the folder stays."""
-    return _SECRET_OPTION.sub("", _PASSWORD.sub(_without_password, uri)).rstrip("?&") if "://" in uri else uri
+    if "://" not in uri:
+        return uri
+    place, mark, options = _PASSWORD.sub(_without_password, uri).partition("?")
+    kept = [option for option in options.split("&") if option.partition("=")[0] not in _SECRET_OPTIONS]
+    return place + mark * bool(kept) + "&".join(kept)
 
 
 def _without_password(match: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         ValueError: If it is not valid YAML, or a mapping has a key twice, of which YAML lets the last one win without a
-            word. Its message is one line and begins with the place.
+            word. Its message is one line and begins with the place, where one is known.
     """
     try:
         return yaml.load(text, _Loader)
@@ -23,6 +23,8 @@ def parse_yaml(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ValueError(f"{place}not valid YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from error
+    except (ValueError, AttributeError) as error:  # a date that is none, a tag on what it does not fit
+        raise ValueError(f"not valid YAML: {error}") from error
 
 
 class _Loader(yaml.SafeLoader):

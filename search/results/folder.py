@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 from pyarrow import fs
 
+from clusters.uri import shown
 from search.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 TEMPORARY_SUFFIX = ".tmp"
-# A password may hold a slash that should have been escaped; what is a port is none.
-_PASSWORD = re.compile(r"^[^/?#@]*:(?!\d+/)[^?#]*@")
 # As writers call them: other files of that ending are the user's.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
@@ -182,10 +181,10 @@ class Folder:
 
 def without_credentials(uri: str) -> str:
     """Return a URI without the user, password and options it may carry, for messages."""
-    scheme, mark, rest = uri.partition("://")
+    scheme, mark, rest = shown(uri).partition("://")
     if not mark:
         return uri
-    authority, slash, path = _PASSWORD.sub("", rest).partition("/")
+    authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 

@@ -45,6 +45,8 @@ def test_unknown_name_gets_the_nearest():
         ("- a\n", "is a mapping of fields, but this is a list"),
         ("a: [\n", "line 2, column 1: not valid YAML"),
         ("kind: local\nkind: ssh\n", "'kind' is written twice"),
+        ("kind: [ssh]\n", "unknown kind"),
+        ("kind: {a: 1}", "unknown kind"),
         ("", "NoneType"),
     ],
 )

@@ -9,6 +9,8 @@ PLAIN = [
     "abfs://container@account.dfs.core.windows.net/x?tenant_id=1",
     "hdfs://host:8020/user/a@b",
     "file:///shared/a:b@c",
+    "file:///shared/R&",
+    "file:///shared/a&sig=1",
 ]
 
 

@@ -94,6 +94,8 @@ def test_no_narrower_model_starts_from_trained_weights():
     [
         ("- a\n- b", "a spec is a mapping of fields, but this is a list"),
         ("a: [1", "line 1, column 6: not valid YAML"),
+        ("name: !!timestamp foo", "spec: not valid YAML"),
+        ("name: 2026-99-99", "spec: not valid YAML: month must be in 1..12"),
         ("trials: 3\nspace:\n  lr: 0.1\ntrials: 4", "line 4, column 1: not valid YAML: 'trials' is written twice"),
         ("space: {lr: 0.1, lr: 0.2}", "'lr' is written twice"),
         ("? [a, b]\n: 1", "spec: line 1, column 3: not valid YAML: found unhashable key"),
