@@ -258,9 +258,16 @@ class Trial:
             return path.read_bytes()
 
 
-def build(config: TrialConfig, data: ImageData, width: float = 1.0) -> torch.nn.Module:
-    """Return the model of a trial, uncompressed and untrained, on the CPU."""
-    return build_model(config.model, data_shape=data.shape, classes=data.classes, width=width, seed=config.seed)
+def build(config: TrialConfig, data: ImageData, width: float = 1.0, *, check_output: bool = True) -> torch.nn.Module:
+    """Return the model of a trial, uncompressed and untrained, on the CPU. See :func:`build_model`."""
+    return build_model(
+        config.model,
+        data_shape=data.shape,
+        classes=data.classes,
+        width=width,
+        seed=config.seed,
+        check_output=check_output,
+    )
 
 
 def workbench(config: TrialConfig, data: ImageData, device: torch.device, weights: bytes | None = None) -> Workbench:
@@ -276,6 +283,7 @@ def workbench(config: TrialConfig, data: ImageData, device: torch.device, weight
     return Workbench(
         config,
         build=lambda width: _started(config, data, width, weights).to(device),
+        sketch=lambda width: build(config, data, width, check_output=False),
         scoring_batches=lambda: _scoring_batches(config, data, device),
         example_input=torch.zeros(1, *data.shape, device=device),
     )

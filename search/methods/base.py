@@ -31,6 +31,8 @@ class Workbench:
         config: The trial.
         build: Makes the model fresh, always with the same initial weights; its argument is the width factor, 1 for
             the model itself.
+        sketch: Makes the same only to be counted: neither moved to a device, which a model on the meta device cannot
+            be, nor run.
         scoring_batches: Makes class-balanced, normalised training batches on the model's device, for methods that
             look at data.
         example_input: One image as a batch, ``(1, C, H, W)``.
@@ -38,6 +40,7 @@ class Workbench:
 
     config: TrialConfig
     build: Callable[[float], nn.Module]
+    sketch: Callable[[float], nn.Module]
     scoring_batches: Callable[[], Sequence[Batch]]
     example_input: Tensor
 
