@@ -43,9 +43,7 @@ def measure_cost(model: nn.Module, example_input: Tensor, *, repeats: int = 10) 
         raise ValueError(f"repeats >= 1 must hold, but got {repeats}")
     subject = copy.deepcopy(model).eval()
     times = []
-    # The counter puts hooks on what needs gradients, which inference mode refuses.
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        subject(example_input)
+    flops = count_flops(subject, example_input)
     with torch.inference_mode():
         for _ in range(repeats + 1):
             _wait(example_input)
@@ -54,10 +52,19 @@ def measure_cost(model: nn.Module, example_input: Tensor, *, repeats: int = 10) 
             _wait(example_input)
             times.append(time.perf_counter() - start)
     return Cost(
-        flops=counter.get_total_flops(),
+        flops=flops,
         parameters=sum(p.numel() for p in model.parameters()),
         latency_s=statistics.median(times[1:]),
     )
+
+
+def count_flops(model: nn.Module, example_input: Tensor) -> int:
+    """Return the floating point operations of a forward pass, a multiplication and an addition counted as two."""
+    # The counter puts hooks on what needs gradients, such as a parameter that a layer is called on; inference mode
+    # refuses those.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(example_input)
+    return int(counter.get_total_flops())
 
 
 def _wait(tensor: Tensor) -> None:

@@ -169,8 +169,8 @@ def masking_gradients(model: nn.Module) -> Iterator[None]:
 
 
 def _mask_gradient(mask: Tensor, parameter: Tensor) -> None:
-    if parameter.grad is not None:
-        parameter.grad.mul_(mask)
+    assert parameter.grad is not None
+    parameter.grad.mul_(mask)
 
 
 def is_masked(module: nn.Module, attribute: str) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TEMPORARY_SUFFIX = ".tmp"
 # As writers call them: other files of that ending are the user's.
-_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(TEMPORARY_SUFFIX)}$")
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 # Where one put makes a file visible whole; a rename there would be a copy.
 _OBJECT_STORES = {"s3", "gcs", "abfs"}

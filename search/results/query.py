@@ -25,11 +25,12 @@ from search.results.store import Problem, ResultStore
 logger = logging.getLogger(__name__)
 
 FRONTIER = "frontier"
+_ROW = "row"
 MEMORY_LIMIT = "768MB"
 BATCH_ROWS = 65_536
 VIEWS = (*TABLES, FRONTIER)
 # What stands before the statement that is explained; with ANALYZE it runs, whatever it is.
-_EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?(\s*\((\s|,|ANALYZE|FORMAT\s+\w+)*\))?", re.IGNORECASE)
+_EXPLAIN = re.compile(r"\s*EXPLAIN\b(\s+ANALYZE\b)?(\s*\((\s|,|ANALYZE(\s+\w+)?|FORMAT\s+'?\w+'?)*\))?", re.IGNORECASE)
 _ATTEMPTS = 10
 
 
@@ -191,9 +192,12 @@ def _frontier(stores: Sequence[ResultStore]) -> pa.Table:
     from search.results.points import drawable, points
 
     all_points = points(drawable(stores))
-    overall = frontier(all_points)["trial_id"].combine_chunks()
+    # By their rows: of two experiments each may have a trial of the same id.
+    all_points = all_points.append_column(_ROW, pa.array(range(all_points.num_rows), pa.int64()))
+    overall = frontier(all_points)[_ROW].combine_chunks()
     by_method = frontier(all_points, by=("method",))
-    return by_method.append_column("overall", pc.is_in(by_method["trial_id"], overall))
+    by_method = by_method.append_column("overall", pc.is_in(by_method[_ROW], overall))
+    return by_method.drop_columns([_ROW])
 
 
 def _columns(view: str) -> list[str]:

@@ -104,7 +104,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     node[last] = value
 
 
-_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 # Where pydantic's own words do not say what to write.
 _WANTED = {"byte_size": "must be a size such as 200kB or 1MiB", "too_short": "at least one must be given"}

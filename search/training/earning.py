@@ -99,11 +99,12 @@ def try_out(trainer: Trainer) -> Verdict:
 
 
 def _step_s(trainer: Trainer, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
-    trainer.engine.synchronize()
-    began = time.perf_counter()
-    trainer.rehearse(*batch)
-    trainer.engine.synchronize()
-    return time.perf_counter() - began
+    with trainer.reading():
+        trainer.engine.synchronize()
+        began = time.perf_counter()
+        trainer.rehearse(*batch)
+        trainer.engine.synchronize()
+        return time.perf_counter() - began
 
 
 def _share(verdict: Verdict) -> float:

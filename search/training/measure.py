@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from baselines.cost import count_flops
 
 PROC_STATUS = Path("/proc/self/status")
 PROC_CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -24,10 +25,7 @@ def flops_and_latency(model: nn.Module, example_input: Tensor) -> tuple[int, flo
     """
     training = model.training
     model.eval()
-    # The counter puts hooks on what needs gradients, such as a parameter that a layer is called on; inference mode
-    # refuses those.
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(example_input)
+    flops = count_flops(model, example_input)
     times = []
     with torch.inference_mode():
         for _ in range(LATENCY_RUNS):
@@ -37,7 +35,7 @@ def flops_and_latency(model: nn.Module, example_input: Tensor) -> tuple[int, flo
                 torch.cuda.synchronize(example_input.device)
             times.append(time.perf_counter() - started)
     model.train(training)
-    return counter.get_total_flops(), 1000 * statistics.median(times)
+    return flops, 1000 * statistics.median(times)
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import statistics
@@ -154,7 +155,10 @@ def _time(fusion: Fusion, chunk: Sequence[Trainer]) -> bool:
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(TIMED_ROUNDS + 1):
         for name, way in ways.items():
-            took = _seconds(way, inputs)
+            with contextlib.ExitStack() as reading:
+                for trainer in chunk if name == "turns" else ():
+                    reading.enter_context(trainer.reading())
+                took = _seconds(way, inputs)
             if number:
                 seconds[name].append(took)
     ratio = statistics.median(seconds["turns"]) / statistics.median(seconds["fused"])

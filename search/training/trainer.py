@@ -168,8 +168,7 @@ class Trainer:
         images = 0
         steps = steps_per_epoch(len(self.split), self.train.batch_size)
         lr = self._lr
-        # Compiled code has masks in it already, at no cost of their own.
-        with contextlib.nullcontext() if self.compiled else masking_gradients(self.model):
+        with self.reading():
             for step, (inputs, labels) in enumerate(self.batches()):
                 lr = self.lr_at(step / steps)
                 for group in self.optimizer.param_groups:
@@ -179,6 +178,10 @@ class Trainer:
                 total += loss * len(labels)
                 images += len(labels)
         return (total / images).item(), lr
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which an epoch reads the weights; compiled code has masks in it at no cost."""
+        return contextlib.nullcontext() if self.compiled else masking_gradients(self.model)
 
     def lr_at(self, done: float) -> float:
         """Return the learning rate where a share ``done`` of the current epoch is over."""

@@ -1,3 +1,4 @@
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,4 +62,6 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(Bucket="bucket")
         yield f"s3://bucket/runs?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
     finally:
+        # What it holds outlives a server otherwise, and the next test would find this one's files.
+        urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", data=b"").close()
         server.stop()

@@ -35,10 +35,24 @@ def test_questions_are_answered_over_every_view(query: Query) -> None:
 
 
 @pytest.mark.parametrize(
-    "before", ["EXPLAIN", "explain analyze ", "EXPLAIN (ANALYZE, FORMAT json)", "explain(format json)"]
+    "before", ["EXPLAIN", "explain analyze ", "EXPLAIN (ANALYZE true, FORMAT 'json')", "explain(format json)"]
 )
 def test_plans_of_questions_are_told(query: Query, before: str) -> None:
     assert "explain_value" in answer(query, f"{before} SELECT count(*) FROM trials")[0]
+
+
+def test_overall_is_said_of_points_and_not_of_ids_that_two_experiments_share(tmp_path: Path, trial) -> None:
+    stores = [ResultStore(Folder(tmp_path / name)) for name in "ab"]
+    for store, method, accuracy, size in zip(stores, ("rps", "snip"), (0.9, 0.5), (100, 200), strict=True):
+        name = store.folder.uri[-1]
+        row = trial(1, experiment=name, method=method, accuracy_val=accuracy, stored_bytes=size)
+        store.append("trials", [row])
+    asked = Query(stores)
+    assert len(answer(asked, "SELECT DISTINCT trial_id FROM trials")) == 1
+    assert answer(asked, "SELECT method, overall FROM frontier ORDER BY 1") == [
+        {"method": "rps", "overall": True},
+        {"method": "snip", "overall": False},
+    ]
 
 
 def test_an_empty_answer_has_its_columns(query: Query) -> None:

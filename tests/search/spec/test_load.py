@@ -76,10 +76,22 @@ def test_a_mistake_is_answered_with_where_what_and_the_nearest_name(override, se
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["infinity", "nan", "1_000"])
+@pytest.mark.parametrize("name", ["infinity", "nan", "inf"])
 def test_a_name_that_sounds_like_a_number_stays_a_name(name):
-    assert parse_spec("{}", [f"name=x-{name}", f"space.methods.rps.args.a={name}"]).name == f"x-{name}"
-    assert parse_spec("{}", ["space.lr=1e-3"]).space.lr == 0.001
+    spec = parse_spec("{}", [f"name={name}", f"space.methods.rps.args.start={name}"])
+    assert (spec.name, spec.space.methods["rps"].args["start"]) == (name, name)
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), (".5e1", 5.0), ("2.e0", 2.0)])
+def test_numbers_with_exponents_are_numbers(text, number):
+    assert parse_spec("{}", [f"space.methods.rps.args.a={text}"]).space.methods["rps"].args["a"] == number
+
+
+def test_specs_train_by_nesterovs_momentum_and_recorded_studies_by_theirs():
+    assert parse_spec("{}").train.nesterov
+    plain = {name for name in named_specs() if not load_spec(name).train.nesterov}
+    assert {"studies/figure_digits", "studies/lr_law_digits", "studies/searching_tpe"} <= plain
+    assert not plain & {"cifar10", "quickstart", "studies/figure_cifar10", "studies/figure_cifar10_20k"}
 
 
 def test_no_narrower_model_starts_from_trained_weights():

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from baselines.masks import MaskedLayer
 from search.data.batches import DeviceSplit, eval_batches
 from search.spec import ModelSpec, TrainSpec
 from search.training.evaluation import EVAL_BATCH_SIZE
+from search.training.trainer import Trainer
 from search.trial import Trial
 from tests.search.conftest import make_split
 
@@ -67,6 +69,22 @@ def test_a_step_is_that_of_plain_pytorch(make_config, tiny_data, momentum, neste
     assert report.loss == pytest.approx(loss.item(), rel=1e-5)
     for parameter, wanted in zip(trial.trainer.model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.detach(), wanted.detach())
+
+
+def test_pruned_weights_are_read_as_they_are_while_an_epoch_trains(make_config, tiny_data, monkeypatch):
+    trial = Trial(make_config("rand"), tiny_data, threads=1)
+    (layer, *_) = (module for module in trial.trainer.model.modules() if isinstance(module, MaskedLayer))
+    read, whole = [], Trainer.backward
+
+    def backward(trainer, *batch):
+        read.append(layer.weight is layer._parameters["weight"])
+        return whole(trainer, *batch)
+
+    monkeypatch.setattr(Trainer, "backward", backward)
+    trial.step()
+    assert read
+    assert all(read)
+    assert layer.weight is not layer._parameters["weight"]
 
 
 @pytest.mark.parametrize("method", ["rps", "rand", "dense"])

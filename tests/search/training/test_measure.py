@@ -1,0 +1,23 @@
+import torch
+from torch import nn
+
+from search.training.measure import flops_and_latency
+
+
+class Positions(nn.Module):
+    """A layer that is called on a parameter, and a parametrized one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.positions = nn.LayerNorm(4), nn.Parameter(torch.zeros(4))
+        self.fc = nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x + self.norm(self.positions))
+
+
+def test_what_needs_gradients_is_measured_and_the_mode_stays() -> None:
+    model = Positions()
+    flops, latency_ms = flops_and_latency(model, torch.zeros(1, 4))
+    assert (flops, model.training) == (16, True)
+    assert latency_ms > 0
