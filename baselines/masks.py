@@ -4,8 +4,8 @@ A pruned layer keeps its parameter under its own name and gains a buffer ``<name
 `torch.nn.utils.prune`). Its class becomes a subclass whose attribute ``<name>`` is a property, ``parameter * mask``.
 So every reader of ``layer.weight`` - the layer's own forward, an attention block, a user's loss - sees exact zeros,
 whatever the optimizer, a checkpoint or `torch.func.functional_call` put into the parameter; the gradient is masked by
-the chain rule. The parameter itself is set to zero too: with a zero gradient, momentum, weight decay and Adam leave
-a zero where it is.
+the chain rule (the one exception is `masking_gradients`). The parameter itself is set to zero too: with a zero
+gradient, momentum, weight decay and Adam leave a zero where it is.
 
 `torch.nn.utils.prune` instead renames the parameter and sets a plain attribute in a forward pre-hook, which breaks
 ``deepcopy`` after a forward pass; `torch.nn.utils.parametrize` cannot be pickled.

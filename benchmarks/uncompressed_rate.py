@@ -50,6 +50,7 @@ def accuracy(data: ImageData, scaling: str, lr: float, bias_lr: float, ratio: fl
     compress_(net, RPSConfig(ratio=ratio, seed=seed, gradient_scaling=scaling))
     psi = [p for name, p in net.named_parameters() if name.startswith("psi")]
     biases = [p for name, p in net.named_parameters() if not name.startswith("psi")]
+    # Plain momentum, as in the study whose question this answers.
     optimizer = torch.optim.SGD([{"params": psi, "lr": lr}, {"params": biases, "lr": bias_lr}], momentum=0.9)
     batches = len(images) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [lr, bias_lr], total_steps=batches * EPOCHS + 1)
