@@ -15,9 +15,12 @@ from clusters.render.slurm import batch_script
 from clusters.staging import stage
 from clusters.tools import call
 
-STATES = {"COMPLETED": "SUCCEEDED", "CANCELLED": "STOPPED"}
-WAITING = {"PENDING", "CONFIGURING", "REQUEUED"}
-UNDER_WAY = {"RUNNING", "COMPLETING", "SUSPENDED", "RESIZING"}
+STATES = {
+    **dict.fromkeys(("PENDING", "CONFIGURING", "REQUEUED"), "PENDING"),
+    **dict.fromkeys(("RUNNING", "COMPLETING", "SUSPENDED", "RESIZING"), "RUNNING"),
+    "COMPLETED": "SUCCEEDED",
+    "CANCELLED": "STOPPED",
+}
 
 
 class SlurmQueue:
@@ -86,9 +89,7 @@ class SlurmQueue:
                 return "ENDED"
             raise ClusterError(f"Slurm knows no job {job}; squeue --me lists yours") from error
         state = dict(part.split("=", 1) for part in shown.split() if "=" in part).get("JobState", "")
-        if state in WAITING:
-            return "PENDING"
-        return "RUNNING" if state in UNDER_WAY else STATES.get(state, "FAILED")
+        return STATES.get(state, "FAILED")
 
     def stop(self, job: str) -> None:
         """Have the job stop.

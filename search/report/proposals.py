@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from search.errors import UserError
 from search.report.facts import Front, Method, Point
@@ -18,8 +17,8 @@ from search.report.reproduce import shell_name
 from search.report.text import finite, plural, visible
 from search.results import Results
 from search.results.frontier import frontier
-from search.results.merged import FOLDER, read_all
-from search.results.points import COLUMNS, FEW_VALUES, LABELS, points, usable
+from search.results.merged import FOLDER
+from search.results.points import drawable, members, points
 
 MEASURES = {"stored_bytes": "Stored size", "stored_parameters": "Stored parameters"}
 MOST_POINTS = 2_000
@@ -81,10 +80,8 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
     Raises:
         UserError: If the experiments used different data, whose accuracies cannot be compared.
     """
-    columns = [*COLUMNS, *MEASURES, *_DETAILS]
-    trials = read_all(results.stores, "trials", columns, dictionary=FEW_VALUES, folder=True)
-    if FOLDER not in trials.column_names:
-        trials = trials.append_column(FOLDER, pa.array(np.zeros(len(trials), dtype=np.int64)))
+    measures = tuple(MEASURES)
+    trials = drawable(results.stores, measures, further=_DETAILS)
     datasets = sorted({visible(name) for name in trials["dataset"].unique().to_pylist() if name})
     if len(datasets) > 1:
         raise UserError(
@@ -94,13 +91,16 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
     # A row of another program may lack the method.
     names = sorted(trials["method"].unique().to_pylist(), key=lambda name: name or "")
     chosen_looks = looks(map(_known, names))
-    table, networks = _placed(points(trials, tuple(MEASURES)), trials, results.meta)
+    used, first, point = members(trials, measures)
+    table, networks = _placed(points(trials, measures), trials[FOLDER].take(used[first]), results.meta)
     fronts = {measure: frontier(table, (measure,)) for measure in MEASURES}
     own = {measure: frontier(table, (measure,), by=("method",)) for measure in MEASURES}
     keep = _choose(table, [*fronts.values(), *own.values()], seed)
     methods = {name: index for index, name in enumerate(names)}
     tied = {row for front in fronts.values() for row, tie in _pairs(front, "overlaps") if tie}
     chosen = table.take(keep)
+    shown = np.flatnonzero(np.isin(point, keep))
+    of_shown = _by_row(trials.take(used[shown]), point[shown])
     rows = {row: index for index, row in enumerate(keep.tolist())}
     return Proposals(
         table,
@@ -108,7 +108,7 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
         fronts,
         methods,
         [Method(visible(name), chosen_looks[name].color, chosen_looks[name].shape) for name in map(_known, names)],
-        _details(results, chosen, _trials_of(trials, chosen), methods, tied),
+        _details(results, chosen, of_shown, methods, tied),
         _named(chosen),
         rows,
         {measure: _front(fronts[measure], own[measure], rows, methods) for measure in MEASURES},
@@ -123,10 +123,11 @@ def _named(table: pa.Table) -> list[tuple[str, str]]:
     return list(zip(table["experiment"].to_pylist(), table["trial_id"].to_pylist(), strict=True))
 
 
-def _placed(table: pa.Table, trials: pa.Table, meta: Sequence[Mapping[str, Any]]) -> tuple[pa.Table, list[Network]]:
-    """Return the proposals with their folders, networks and rows; first trials tell the folder, being there once."""
-    places = dict(zip(_named(trials), trials[FOLDER].to_pylist(), strict=True))
-    folders = [places[name] for name in _named(table)]
+def _placed(
+    table: pa.Table, folder: pa.ChunkedArray, meta: Sequence[Mapping[str, Any]]
+) -> tuple[pa.Table, list[Network]]:
+    """Return the proposals with their folders, networks and rows."""
+    folders = folder.to_pylist()
     # Models of one name and size are one: a search without the dense model is compared with that of another.
     networks: dict[tuple[str | None, float | None], Network] = {}
     keys = []
@@ -164,7 +165,7 @@ def _front(overall: pa.Table, own: pa.Table, rows: Mapping[int, int], methods: M
 def _details(
     results: Results,
     chosen: pa.Table,
-    trials: Mapping[tuple[Any, ...], list[dict[str, Any]]],
+    trials: Mapping[int, list[dict[str, Any]]],
     methods: Mapping[str | None, int],
     tied: set[int],
 ) -> list[Point]:
@@ -172,7 +173,7 @@ def _details(
     folders = [shell_name(store.folder) for store in results.stores]
     shown = []
     for row in chosen.to_pylist():
-        seeds = trials[_proposal(row)]
+        seeds = trials[row[ROW]]
         first = seeds[0]
         shown.append(
             Point(
@@ -198,17 +199,9 @@ def _details(
     return shown
 
 
-def _trials_of(trials: pa.Table, chosen: pa.Table) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    """Return the trials whose mean each proposal is; the first is the one that the table of proposals names."""
-    used = trials.filter(pa.array(usable(trials, tuple(MEASURES))))
-    used = used.filter(pc.is_in(used["number"], value_set=chosen["number"].combine_chunks()))
-    found: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in used.select([FOLDER, *LABELS, "number", "trial_id", *_DETAILS]).to_pylist():
-        found[_proposal(row)].append(row)
+def _by_row(trials: pa.Table, rows: np.ndarray) -> dict[int, list[dict[str, Any]]]:
+    """Return the trials whose mean each proposal is, by its row; the first is the one that names it."""
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row, trial in zip(rows.tolist(), trials.select(["trial_id", *_DETAILS]).to_pylist(), strict=True):
+        found[row].append(trial)
     return found
-
-
-def _proposal(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what tells a proposal apart; a trial without a proposal's number is a proposal of its own."""
-    number = row["trial_id"] if row["number"] is None else row["number"]
-    return (*(row[name] for name in (FOLDER, *LABELS)), number)

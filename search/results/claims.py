@@ -74,7 +74,7 @@ def candidates(stores: Sequence[ResultStore]) -> list[Candidate]:
     trials = read_all(stores, "trials", list(_COLUMNS), folder=True)
     found: dict[tuple[int, str, int], Candidate] = {}
     for row in trials.sort_by([("number", "ascending"), ("repeat", "ascending")]).to_pylist():
-        key = (row.get(FOLDER, 0), row["experiment"], row["number"])
+        key = (row[FOLDER], row["experiment"], row["number"])
         if row["config_json"] is None:
             continue  # a row of another program
         if key not in found:

@@ -33,14 +33,15 @@ def read_all(
         table: trials, epochs or proposals.
         columns: The columns wanted, in this order; None for all.
         dictionary: Columns of strings to return dictionary-encoded.
-        folder: Whether to add, where there are several stores, the column ``FOLDER``: the index of a row's store.
+        folder: Whether to add the column ``FOLDER``: the index of a row's store.
 
     Raises:
         UserError: If a part was written by a later version.
         ValueError: If there is no such column.
     """
     if len(stores) == 1:
-        return stores[0].read(table, columns, dictionary=dictionary)
+        rows = stores[0].read(table, columns, dictionary=dictionary)
+        return rows.append_column(FOLDER, pa.array(np.zeros(len(rows), np.int64))) if folder else rows
     wanted = TABLES[table].names if columns is None else list(columns)
     read = list(dict.fromkeys([*wanted, *KEYS[table]]))
     empty = columns_schema(table, read, dictionary).append(pa.field(FOLDER, pa.int64())).empty_table()

@@ -48,13 +48,17 @@ def check_measures(measures: Sequence[str]) -> tuple[str, ...]:
     return tuple(measures)
 
 
-def drawable(stores: Sequence[ResultStore], measures: Sequence[str] = ("stored_bytes",)) -> pa.Table:
-    """Return what :func:`points` needs of the trials of some experiments, and in ``FOLDER`` whose each row is.
+def drawable(
+    stores: Sequence[ResultStore], measures: Sequence[str] = ("stored_bytes",), *, further: Sequence[str] = ()
+) -> pa.Table:
+    """Return what :func:`points` needs of the trials of some experiments, in ``FOLDER`` whose each row is, and more.
 
     Raises:
         UserError: If a measure is unknown, or a part was written by a later version.
     """
-    return read_all(stores, "trials", [*COLUMNS, *check_measures(measures)], dictionary=FEW_VALUES, folder=True)
+    return read_all(
+        stores, "trials", [*COLUMNS, *check_measures(measures), *further], dictionary=FEW_VALUES, folder=True
+    )
 
 
 def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.Table:
@@ -76,8 +80,7 @@ def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.
         UserError: If a measure is unknown.
     """
     measures = check_measures(measures)
-    keep = np.flatnonzero(usable(trials, measures))
-    first, group = _groups(trials, keep)
+    keep, first, group = members(trials, measures)
     seeds = np.bincount(group, minlength=len(first))
     named = trials.select([*LABELS, "trial_id", "number", "ratio", "lr"]).take(keep[first])
     found = {name: named[name].cast(TABLES["trials"].field(name).type) for name in named.column_names}
@@ -90,6 +93,12 @@ def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.
     for measure in measures:
         found[measure] = pa.array(np.bincount(group, _floats(trials[measure])[keep], len(first)) / seeds)
     return pa.table(found)
+
+
+def members(trials: pa.Table, measures: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which rows of the trials are drawn and, among these, the first of each point and each one's point."""
+    keep = np.flatnonzero(usable(trials, measures))
+    return keep, *_groups(trials, keep)
 
 
 def usable(trials: pa.Table, measures: Sequence[str]) -> np.ndarray:
