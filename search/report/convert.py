@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import UserError
 from search.outputs import appearing
+from search.report.curves import read_curves
 from search.results import Results
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ def to_tensorboard(results: Results, folder: Path) -> int:
 def _write_runs(results: Results, folder: Path, writer_type: type[SummaryWriter]) -> Iterator[int]:
     """Write the runs, and yield how many, batch by batch."""
     for trials in _batches(results):
-        curves = _curves(results, [trial["trial_id"] for trial in trials])
+        curves = read_curves(results, (trial["trial_id"] for trial in trials), ("epoch", *_SCALARS))
         for trial in trials:
             key = (trial["experiment"], trial["trial_id"])
             with writer_type(str(folder.joinpath(*map(_file_name, key))), max_queue=1000) as writer:
-                for row in curves[key]:
-                    for name in _SCALARS:
-                        if _finite(row[name]):
-                            writer.add_scalar(name, row[name], row["epoch"])
+                for epoch, *values in curves[key]:
+                    for name, value in zip(_SCALARS, values, strict=True):
+                        if _finite(value):
+                            writer.add_scalar(name, value, epoch)
                 searched = {name: trial[name] for name in _FACTS if _finite(trial[name])}
                 outcome = {f"final/{name}": trial[name] for name in _OUTCOME if _finite(trial[name])}
                 writer.add_hparams({"method": str(trial["method"]), **searched}, outcome, run_name=".")
@@ -183,18 +184,6 @@ def _batches(results: Results) -> Iterator[list[dict[str, Any]]]:
     table = results.table("trials", columns)
     for start in range(0, table.num_rows, _BATCH):
         yield table.slice(start, _BATCH).to_pylist()
-
-
-def _curves(results: Results, trials: Sequence[str]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Return the epochs of the trials of these ids, by experiment and id."""
-    names = ", ".join("'" + trial.replace("'", "''") + "'" for trial in trials)
-    columns = ("experiment", "trial_id", "epoch", *_SCALARS)
-    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    rows = results.sql(f"SELECT {', '.join(columns)} FROM epochs WHERE trial_id IN ({names}) ORDER BY epoch")
-    for values in rows.fetchall():
-        row = dict(zip(columns, values, strict=True))
-        found[row["experiment"], row["trial_id"]].append(row)
-    return found
 
 
 def _finite(value: float | None) -> bool:

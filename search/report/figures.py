@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from search.report import importance
+from search.report.curves import read_curves
 from search.report.facts import Budgets, Curve, Gaps, Importances, RatioPoint, Series
 from search.report.proposals import Network, Proposals
-from search.report.text import percent, plural, size, visible
+from search.report.text import finite, percent, plural, size, visible
 from search.results import Results
 from search.results.picks import best_within, gaps
 
@@ -186,30 +187,16 @@ def learning_curves(results: Results, found: Proposals, measure: str) -> tuple[l
     on_front = set(front[:: max(1, math.ceil(len(front) / MOST_CURVES * 2))])
     others = [i for i in range(len(found.shown)) if i not in set(front)]
     chosen = sorted(on_front) + others[:: max(1, math.ceil(len(others) / (MOST_CURVES - len(on_front))))]
-    epochs = _epochs(results, [found.named[i] for i in chosen])
+    read = read_curves(results, (found.named[i][1] for i in chosen), ("epoch", "accuracy_val"))
+    epochs = {name: [point for point in curve if finite(point[1]) is not None] for name, curve in read.items()}
     curves = [
         Curve(p.method, p.trials[0], i in on_front, p.ratio, p.lr, *_thin(epochs[found.named[i]]))
         for i, p in ((i, found.shown[i]) for i in chosen)
-        if found.named[i] in epochs
+        if epochs.get(found.named[i])
     ]
     count = sum(not curve.frontier for curve in curves)
     note = "The frontier's models, first seed of each"
     return curves, f"{note}; {plural(count, 'other trial')} faint behind them." if count else f"{note}."
-
-
-def _epochs(results: Results, trials: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[tuple[int, float]]]:
-    """Return the curve of each trial, by experiment and id."""
-    names = ", ".join("'" + trial.replace("'", "''") + "'" for _, trial in trials)
-    if not names:
-        return {}
-    rows = results.sql(
-        "SELECT experiment, trial_id, epoch, accuracy_val FROM epochs "
-        f"WHERE trial_id IN ({names}) AND isfinite(accuracy_val) ORDER BY ALL"
-    ).fetchall()
-    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for experiment, trial, epoch, accuracy in rows:
-        found.setdefault((experiment, trial), []).append((epoch, accuracy))
-    return found
 
 
 def _thin(curve: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
