@@ -169,6 +169,11 @@ class Ledger:
                     self.new_runs.append(run)
         return len(self._further)
 
+    def is_judged(self, run: Run) -> bool:
+        """Whether early stopping judges a run's proposal by it: the first of its seeds that has not failed."""
+        proposal = self._proposals.get(run.number)
+        return proposal is not None and self._counts(run) and stands(run.repeat, proposal.rows)
+
     def _counts(self, run: Run) -> bool:
         """Whether a run belongs to the budget of trials; further repeats do not."""
         return run.repeat < self._spec.repeats
@@ -266,6 +271,11 @@ def configure(spec: Spec, suggestion: Suggestion, number: int, repeat: int) -> T
         model=spec.model,
         train=spec.train,
     )
+
+
+def stands(repeat: int, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether all seeds of a proposal before ``repeat`` failed, by the proposal's rows."""
+    return set(range(repeat)) <= {row["repeat"] for row in rows if row["status"] == "failed"}
 
 
 def outcome(

@@ -22,7 +22,7 @@ from search.driver.experiment import RUNNING, Experiment
 from search.driver.interrupt import handlers_restored
 from search.driver.keeper import ModelKeeper
 from search.driver.lane import LaneActor, LaneOffice
-from search.driver.ledger import Ledger
+from search.driver.ledger import Ledger, stands
 from search.driver.lookups import lookups_kept
 from search.driver.progress import Progress
 from search.driver.recorder import FolderLostError, Recorder
@@ -119,7 +119,7 @@ def run_trials(
                 name="search",
                 storage_path=scratch,
                 search_alg=searcher,
-                scheduler=_scheduler(experiment, searcher, store, finished, moasha),
+                scheduler=_scheduler(experiment, searcher, ledger, store, finished, moasha),
                 num_samples=-1,
                 reuse_actors=True,
                 max_failures=spec.failures.retries,
@@ -191,6 +191,7 @@ def _early_stopping(spec: Spec, reference_accuracy: float) -> MOASHA | None:
 def _scheduler(
     experiment: Experiment,
     searcher: LedgerSearcher,
+    ledger: Ledger,
     store: ResultStore,
     finished: Sequence[Mapping[str, Any]],
     moasha: MOASHA | None,
@@ -198,9 +199,17 @@ def _scheduler(
     """Return what decides which trials go on: early stopping, filled with what is known, or what lets all."""
     if moasha is None:
         return FirstComeScheduler()
-    # As the scheduler does: first seeds only, and nothing that trained in several rounds.
+    # As the scheduler does: one seed of a proposal at a time, and nothing that trained in several rounds.
     epochs = experiment.spec.train.epochs
-    judged = [row for row in finished if row["repeat"] == 0 and (row["epochs_run"] or 0) <= epochs]
+    failed: dict[int, list[Mapping[str, Any]]] = {}
+    for row in finished:
+        if row["status"] == "failed":
+            failed.setdefault(row["number"], []).append(row)
+    judged = [
+        row
+        for row in finished
+        if stands(row["repeat"], failed.get(row["number"], ())) and (row["epochs_run"] or 0) <= epochs
+    ]
     memory = {row["trial_id"]: row[experiment.spec.objectives.memory] for row in judged}
     for row in store.read("epochs", ["trial_id", "epoch", "accuracy_val"]).to_pylist():
         if memory.get(row["trial_id"]):
@@ -208,7 +217,7 @@ def _scheduler(
 
     def seed_of(trial: Any) -> Seed | None:
         run = searcher.runs.get(trial.trial_id)
-        return Seed(run.trial_id, run.number, run.repeat) if run else None
+        return Seed(run.trial_id, run.number, ledger.is_judged(run)) if run else None
 
     stopped = [row["number"] for row in judged if row["status"] == "pruned"]
     return MOASHAScheduler(moasha, seed_of=seed_of, stopped=stopped)

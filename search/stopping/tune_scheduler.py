@@ -22,20 +22,20 @@ class Seed(NamedTuple):
     Attributes:
         name: The trial's name, the same after a restart.
         number: Number of the proposal.
-        repeat: Which of its seeds this is, from 0.
+        judged: Whether its proposal is judged by this one.
     """
 
     name: str
     number: int
-    repeat: int
+    judged: bool
 
 
 class MOASHAScheduler(FirstComeScheduler):
     """Starts trials in their order and stops those that MO-ASHA stops.
 
-    A proposal is judged by the first of its seeds, and all of them end with it: judged one by one, the lucky ones
-    would go on, and their mean would tell of luck. Trials that train in several rounds (lottery tickets) are not
-    judged: until the last round their accuracy is not that of the model whose memory they state.
+    A proposal is judged by the first of its seeds that has not failed, and all of them end with it: judged one by one,
+    the lucky ones would go on, and their mean would tell of luck. Trials that train in several rounds (lottery
+    tickets) are not judged: until the last round their accuracy is not that of the model whose memory they state.
 
     Results carry ``epoch_rows``, one JSON object an epoch with ``epoch`` and ``accuracy_val``, ``memory`` and
     ``rounds``; one that carries ``trial_row`` is a trial's last and is not judged.
@@ -47,7 +47,7 @@ class MOASHAScheduler(FirstComeScheduler):
         Args:
             moasha: The rungs, filled with what is already known when a search is resumed.
             seed_of: Tells which seed of which proposal a trial is; None lets it go on.
-            stopped: Proposals whose first seed was stopped before.
+            stopped: Proposals that were stopped before.
         """
         super().__init__()
         self._moasha = moasha
@@ -61,7 +61,7 @@ class MOASHAScheduler(FirstComeScheduler):
         seed = self._seed_of(trial)
         if seed is None or result["rounds"] > 1:
             return TrialScheduler.CONTINUE
-        if seed.repeat == 0:
+        if seed.judged:
             # Each rung by the accuracy at its own epoch: a trial that goes on from a checkpoint tells of several.
             epochs = [json.loads(row) for row in result["epoch_rows"]]
             memory = result["memory"]

@@ -139,14 +139,14 @@ class Trainer:
             train_seconds: Time it took.
 
         Raises:
-            DivergedError: If the loss is not finite, or that on the validation part is NaN.
+            DivergedError: If the loss, or that on the validation part, is not finite.
         """
         trained = time.perf_counter()
         self.epoch += 1
         if not math.isfinite(loss):
             raise DivergedError(f"{DIVERGED} {loss} in epoch {self.epoch} at lr {lr:.4g}")
         accuracy, loss_val = self.evaluate(self.val)
-        if math.isnan(loss_val):
+        if not math.isfinite(loss_val):
             # After the last step, whose loss is none of those above. All images are then of the first class.
             raise DivergedError(f"{DIVERGED} {loss_val} after epoch {self.epoch} at lr {lr:.4g}")
         ended = time.perf_counter()

@@ -14,7 +14,7 @@ def result(accuracy, memory, epoch=1, rounds=1, **more):
 
 def seed_of(trial):
     name = trial.config["name"]
-    return Seed(str(name), trial.config.get("number", name), trial.config.get("repeat", 0))
+    return Seed(str(name), trial.config.get("number", name), trial.config.get("repeat", 0) == 0)
 
 
 def make_scheduler(**settings):
