@@ -8,9 +8,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ByteSize,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -18,6 +16,8 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
+
+from clusters.strict import StrictModel
 
 
 def _one_line(name: str) -> str:
@@ -50,10 +50,8 @@ WorkerName: TypeAlias = Annotated[str, AfterValidator(_worker_name)]
 SlurmName: TypeAlias = Annotated[str, AfterValidator(_slurm_name)]
 
 
-class ProfileModel(BaseModel):
-    """A part of a profile: immutable, and every key it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+class ProfileModel(StrictModel):
+    """A part of a profile."""
 
 
 class Machine(ProfileModel):

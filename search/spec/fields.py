@@ -1,27 +1,19 @@
-"""Building blocks of the spec: the strict base class and values that a search may vary."""
+"""Building blocks of the spec: its base class and values that a search may vary."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias, get_args
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from clusters.strict import StrictModel
 
 Scalar: TypeAlias = bool | int | float | str
 
 
-class SpecModel(BaseModel):
-    """A part of the spec: immutable, and every key it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML reads ``yes`` as true, and pydantic true as 1."""
-        if isinstance(value, bool) and bool not in _types(cls.model_fields[str(info.field_name)].annotation):
-            raise ValueError(f"a truth value does not belong here, but got {value}")
-        return value
+class SpecModel(StrictModel):
+    """A part of the spec."""
 
 
 class Range(SpecModel):
@@ -48,11 +40,6 @@ class Choices(SpecModel):
 
     choices: list[Scalar] = Field(min_length=1)
     """The values, each a number, a truth value or a name."""
-
-
-def _types(annotation: Any) -> set[Any]:
-    """Return all types that an annotation is made of, itself among them."""
-    return {annotation}.union(*(_types(part) for part in get_args(annotation)))
 
 
 def _kind(value: Any) -> str:

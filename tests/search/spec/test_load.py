@@ -59,6 +59,8 @@ def test_a_methods_own_range_stands_before_the_common_one():
         ("data.imbalance_factor=0.5", r"imbalance_factor: input should be greater than or equal to 1"),
         ("trials=true", r"trials: a truth value does not belong here, but got True"),
         ("space.ratio=yes", r"space\.ratio: a truth value does not belong here"),
+        ("resources.custom={fpga: yes}", r"resources\.custom: a truth value does not belong here"),
+        ("train.milestones=[0.5, yes]", r"train\.milestones: a truth value does not belong here"),
         ("space=" + "[" * 3000, r"nested too deeply"),
         ("trials=7", r"trials must be a multiple of repeats, but got 7 and 2"),
         ("resources.gpus=1.5", r"gpus must be a fraction up to 1 or a whole number"),
