@@ -14,7 +14,7 @@ from pyarrow import fs
 
 from clusters.errors import ClusterError, one_line
 from clusters.session import Node, Session
-from clusters.uri import shown
+from clusters.uri import hiding, shown
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def probe(uri: str, *, leave: str | None = None, find: str | None = None) -> str
             step = "writing"
             _write(filesystem, f"{root}/{leave}", content)
     except (OSError, pa.ArrowException, ValueError) as error:
-        return f"{step} fails: {_explain(error)}"
+        return f"{step} fails: {_explain(error, uri)}"
     return None
 
 
@@ -161,9 +161,9 @@ def _remove(uri: str, name: str) -> None:
     filesystem.delete_file(f"{root}/{name}")
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, uri: str) -> str:
     """Return the error with what to do, where the cause is one of the usual ones."""
-    text = one_line(error, 300)
+    text = hiding(one_line(error, 300), uri.rstrip("/"))
     advice = {
         "ACCESS_DENIED": "this machine's account lacks a right: it needs to get, put, list and delete objects",
         "INVALID_ACCESS_KEY_ID": "the access key is unknown there",

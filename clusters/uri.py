@@ -19,6 +19,11 @@ def shown(uri: str) -> str:
     return place + mark * bool(kept) + "&".join(kept)
 
 
+def hiding(message: object, uri: str) -> str:
+    """Return what a library said of a URI, with the URI as it is shown: some repeat it whole."""
+    return str(message).replace(uri, shown(uri))
+
+
 def _without_password(match: re.Match[str]) -> str:
     scheme, user = match.groups()
     # Azure writes the container where others write the user.

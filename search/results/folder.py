@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 from pyarrow import fs
 
-from clusters.uri import shown
+from clusters.uri import hiding, shown
 from search.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class Folder:
             try:
                 self._fs, self._root = fs.FileSystem.from_uri(self.uri)
             except (pa.ArrowException, OSError, ValueError) as error:
-                raise UserError(f"{without_credentials(text)}: not a URI that can be opened ({error})") from error
+                why = hiding(error, text)
+                raise UserError(f"{without_credentials(text)}: not a URI that can be opened ({why})") from None
         else:
             self.uri = str(Path(text).expanduser().absolute())
             self._fs, self._root = fs.LocalFileSystem(), self.uri

@@ -1,6 +1,9 @@
 import pytest
 
+from clusters.storage import probe
 from clusters.uri import shown, unsuitable_storage
+from search.errors import UserError
+from search.results.folder import Folder
 
 PLAIN = [
     "s3://bucket/x",
@@ -36,3 +39,12 @@ def test_submitted_searches_need_a_shared_folder_and_no_credentials():
     assert "must hold no credentials" in problem
     assert "write s3://bucket/x and" in problem
     assert "secret@" not in problem
+
+
+def test_what_a_library_says_of_a_uri_hides_its_credentials_too():
+    uri = "s3://key:sec ret@bucket/x"
+    assert "sec ret" not in (probe(uri + "/") or "")
+    with pytest.raises(UserError) as caught:
+        Folder(uri)
+    assert "sec ret" not in str(caught.value)
+    assert "s3://bucket/x" in str(caught.value)
