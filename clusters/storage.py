@@ -163,7 +163,7 @@ def _remove(uri: str, name: str) -> None:
 
 def _explain(error: Exception, uri: str) -> str:
     """Return the error with what to do, where the cause is one of the usual ones."""
-    text = hiding(one_line(error, 300), uri.rstrip("/"))
+    text = one_line(hiding(error, uri.rstrip("/")), 300)
     advice = {
         "ACCESS_DENIED": "this machine's account lacks a right: it needs to get, put, list and delete objects",
         "INVALID_ACCESS_KEY_ID": "the access key is unknown there",
