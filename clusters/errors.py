@@ -11,7 +11,7 @@ class ClusterError(Exception):
 
 
 def one_line(error: object, limit: int = 200) -> str:
-    """Return the last line that says something of an exception, or of a text, for use inside a sentence."""
+    """Return the first line that says something of an exception, or of a text, for use inside a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
