@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -199,17 +200,7 @@ def _scheduler(
     """Return what decides which trials go on: early stopping, filled with what is known, or what lets all."""
     if moasha is None:
         return FirstComeScheduler()
-    # As the scheduler does: one seed of a proposal at a time, and nothing that trained in several rounds.
-    epochs = experiment.spec.train.epochs
-    failed: dict[int, list[Mapping[str, Any]]] = {}
-    for row in finished:
-        if row["status"] == "failed":
-            failed.setdefault(row["number"], []).append(row)
-    judged = [
-        row
-        for row in finished
-        if stands(row["repeat"], failed.get(row["number"], ())) and (row["epochs_run"] or 0) <= epochs
-    ]
+    judged = judged_rows(finished, experiment.spec.train.epochs)
     memory = {row["trial_id"]: row[experiment.spec.objectives.memory] for row in judged}
     for row in store.read("epochs", ["trial_id", "epoch", "accuracy_val"]).to_pylist():
         if memory.get(row["trial_id"]):
@@ -221,6 +212,19 @@ def _scheduler(
 
     stopped = [row["number"] for row in judged if row["status"] == "pruned"]
     return MOASHAScheduler(moasha, seed_of=seed_of, stopped=stopped)
+
+
+def judged_rows(finished: Sequence[Mapping[str, Any]], epochs: int) -> list[Mapping[str, Any]]:
+    """Return the rows that fill rungs, as the scheduler does: of each proposal the first seed that has not failed.
+
+    And those that failed before it, but nothing that trained in several rounds.
+    """
+    seeds: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in finished:
+        seeds[row["number"]].append(row)
+    return [
+        row for row in finished if stands(row["repeat"], seeds[row["number"]]) and (row["epochs_run"] or 0) <= epochs
+    ]
 
 
 def _clear_leftovers(experiment: Experiment, ledger: Ledger) -> None:

@@ -75,6 +75,7 @@ def test_unknown_fields_are_refused(kind):
     [
         ({"kind": "lokal"}, "unknown kind 'lokal': did you mean 'local'"),
         ({"kind": "local", "cpus": 0}, "greater than 0"),
+        ({"kind": "local", "cpus": True}, "a truth value does not belong here"),
         ({"kind": "existing", "address": "ray://h:10001"}, "write http://HOST:8265"),
         ({"kind": "existing", "address": "somewhere"}, "an address is auto"),
     ],

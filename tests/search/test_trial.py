@@ -158,6 +158,10 @@ def test_weights_that_the_last_step_spoils_are_no_result(make_config, tiny_data,
     monkeypatch.undo()
     with pytest.raises(DivergedError, match=r"the loss became nan on the test images at lr 1e\+38"):
         trial.finish()
+    trial = one_step(make_config, tiny_data)
+    monkeypatch.setattr(trial.trainer, "evaluate", lambda split: (0.1, float("inf")))
+    with pytest.raises(DivergedError, match="the loss became inf after epoch 1"):
+        trial.step()
 
 
 def test_the_checkpoint_of_another_trial_is_refused(make_config, tiny_data):

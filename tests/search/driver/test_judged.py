@@ -1,6 +1,7 @@
 """Which of a proposal's seeds early stopping judges it by."""
 
 from search.driver.ledger import Ledger
+from search.driver.tuning import judged_rows
 
 
 def test_where_a_first_seed_fails_the_next_one_is_judged_and_a_restart_agrees(make_spec, make_proposer, end_of):
@@ -26,3 +27,10 @@ def test_a_first_seed_that_finished_leaves_the_others_alone(make_spec, make_prop
     ledger.record(runs[0], end_of(runs[0]))
     ledger.record(runs[1], end_of(runs[1], status="failed", error="x"))
     assert not ledger.is_judged(runs[2])
+
+
+def test_after_a_restart_the_rungs_hold_what_was_judged():
+    ended = [(1, 0, "failed", 2), (1, 1, "pruned", 3), (1, 2, "pruned", 3), (2, 0, "finished", 9), (2, 1, "failed", 1)]
+    ended += [(3, 1, "finished", 9), (4, 0, "finished", 40)]
+    rows = [dict(zip(("number", "repeat", "status", "epochs_run"), row, strict=True)) for row in ended]
+    assert [(row["number"], row["repeat"]) for row in judged_rows(rows, 9)] == [(1, 0), (1, 1), (2, 0)]
