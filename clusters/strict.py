@@ -17,12 +17,12 @@ class StrictModel(BaseModel):
     @classmethod
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML reads ``yes`` as true, and pydantic true as 1."""
-        types = _types(cls.model_fields[str(info.field_name)].annotation)
-        # Models look at what is theirs themselves.
-        theirs = Any in types or any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in types)
-        values = [value] if theirs else _scalars(value)
-        for wrong in values if bool not in types else ():
-            if isinstance(wrong, bool):
+        wrong = next((item for item in _scalars(value) if isinstance(item, bool)), None)
+        if wrong is not None:
+            types = _types(cls.model_fields[str(info.field_name)].annotation)
+            # Models look at what is theirs themselves.
+            theirs = Any in types or any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in types)
+            if bool not in types and (wrong is value or not theirs):
                 raise ValueError(f"a truth value does not belong here, but got {wrong}")
         return value
 

@@ -171,8 +171,7 @@ class Ledger:
 
     def is_judged(self, run: Run) -> bool:
         """Whether early stopping judges a run's proposal by it: the first of its seeds that has not failed."""
-        proposal = self._proposals.get(run.number)
-        return proposal is not None and self._counts(run) and stands(run.repeat, proposal.rows)
+        return self._counts(run) and stands(run.repeat, self._proposals[run.number].rows)
 
     def _counts(self, run: Run) -> bool:
         """Whether a run belongs to the budget of trials; further repeats do not."""

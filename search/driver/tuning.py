@@ -200,7 +200,7 @@ def _scheduler(
     """Return what decides which trials go on: early stopping, filled with what is known, or what lets all."""
     if moasha is None:
         return FirstComeScheduler()
-    judged = judged_rows(finished, experiment.spec.train.epochs)
+    judged = judged_rows(finished, experiment.spec)
     memory = {row["trial_id"]: row[experiment.spec.objectives.memory] for row in judged}
     for row in store.read("epochs", ["trial_id", "epoch", "accuracy_val"]).to_pylist():
         if memory.get(row["trial_id"]):
@@ -214,17 +214,16 @@ def _scheduler(
     return MOASHAScheduler(moasha, seed_of=seed_of, stopped=stopped)
 
 
-def judged_rows(finished: Sequence[Mapping[str, Any]], epochs: int) -> list[Mapping[str, Any]]:
+def judged_rows(finished: Sequence[Mapping[str, Any]], spec: Spec) -> list[Mapping[str, Any]]:
     """Return the rows that fill rungs, as the scheduler does: of each proposal the first seed that has not failed.
 
-    And those that failed before it, but nothing that trained in several rounds.
+    And those that failed before it, but no further repeats and nothing that trained in several rounds.
     """
     seeds: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for row in finished:
-        seeds[row["number"]].append(row)
-    return [
-        row for row in finished if stands(row["repeat"], seeds[row["number"]]) and (row["epochs_run"] or 0) <= epochs
-    ]
+        if row["repeat"] < spec.repeats and (row["epochs_run"] or 0) <= spec.train.epochs:
+            seeds[row["number"]].append(row)
+    return [row for rows in seeds.values() for row in rows if stands(row["repeat"], rows)]
 
 
 def _clear_leftovers(experiment: Experiment, ledger: Ledger) -> None:

@@ -53,19 +53,22 @@ class MOASHAScheduler(FirstComeScheduler):
         self._moasha = moasha
         self._seed_of = seed_of
         self._stopped = set(stopped)
+        # Of seeds that are not judged, what they reached at each epoch: they may be, once the one before them fails.
+        self._waiting: dict[str, list[dict[str, Any]]] = {}
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Return Tune's word for what the trial does next."""
-        if result.get("trial_row") is not None:
-            return TrialScheduler.CONTINUE
         seed = self._seed_of(trial)
-        if seed is None or result["rounds"] > 1:
+        before = self._waiting.pop(seed.name, []) if seed else []
+        if seed is None or result.get("trial_row") is not None or result["rounds"] > 1:
             return TrialScheduler.CONTINUE
+        # Each rung by the accuracy at its own epoch: a trial that goes on from a checkpoint tells of several.
+        epochs = before + [json.loads(row) for row in result["epoch_rows"]]
         if seed.judged:
-            # Each rung by the accuracy at its own epoch: a trial that goes on from a checkpoint tells of several.
-            epochs = [json.loads(row) for row in result["epoch_rows"]]
             memory = result["memory"]
             verdicts = [self._moasha.report(seed.name, one["epoch"], one["accuracy_val"], memory) for one in epochs]
             if "stop" in verdicts:
                 self._stopped.add(seed.number)
+        elif seed.number not in self._stopped:
+            self._waiting[seed.name] = epochs
         return TrialScheduler.STOP if seed.number in self._stopped else TrialScheduler.CONTINUE

@@ -147,7 +147,7 @@ class Trainer:
             raise DivergedError(f"{DIVERGED} {loss} in epoch {self.epoch} at lr {lr:.4g}")
         accuracy, loss_val = self.evaluate(self.val)
         if not math.isfinite(loss_val):
-            # After the last step, whose loss is none of those above. Where it is NaN, all images are of the first class.
+            # After the last step, whose loss is none of those above. Of NaN, all images are of the first class.
             raise DivergedError(f"{DIVERGED} {loss_val} after epoch {self.epoch} at lr {lr:.4g}")
         ended = time.perf_counter()
         return EpochReport(

@@ -101,3 +101,18 @@ def test_a_trial_that_nobody_knows_any_more_goes_on():
     )
     for index in range(9):
         assert scheduler.on_trial_result(None, trial_of(index, 0), result(0.1, 10 + index)) == "CONTINUE"
+
+
+def test_a_seed_that_is_judged_late_fills_each_rung_with_what_it_had_there():
+    judged = set()
+    moasha = MOASHA(grace_epochs=1, reduction_factor=3, max_epochs=9)
+    scheduler = MOASHAScheduler(moasha, seed_of=lambda trial: Seed("1-1", 1, "1-1" in judged))
+    for epoch in range(1, 7):
+        scheduler.on_trial_result(None, trial_of(1, 1), result(epoch / 10, 10, epoch=epoch))
+    judged.add("1-1")
+    scheduler.on_trial_result(None, trial_of(1, 1), result(0.7, 10, epoch=7))
+    refilled = MOASHA(grace_epochs=1, reduction_factor=3, max_epochs=9)
+    for epoch in range(1, 8):
+        refilled.report("1-1", epoch, epoch / 10, 10)
+    assert moasha._rungs == refilled._rungs
+    assert moasha._rungs[1]["1-1"][0] == -0.1
