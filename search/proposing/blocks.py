@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from search.space import METHOD, Replay, Space, TrialLike, block_of
+from search.space import METHOD, CubeTrial, Replay, Space, TrialLike, block_of
+from search.space.suggestion import digest
 from search.spec.fields import Scalar
 
 
@@ -96,6 +98,13 @@ class BlockSampler(BaseSampler):
             return self.inner.sample_independent(study, trial, param_name, param_distribution)
         return self._drawn[param_name]
 
+    def others(self, params: Mapping[str, Scalar]) -> dict[str, Any]:
+        """Return what a trial has beside the parameters that it uses: nothing."""
+        return {}
+
+    def complete(self, trial: TrialLike, params: Mapping[str, Scalar]) -> None:
+        """Give a trial, on which the space was run with ``params``, the others."""
+
     def _block(self, chosen: Mapping[str, Scalar], name: str) -> dict[str, BaseDistribution]:
         """Return the parameters drawn together with ``name``, sorted, those of one single value left out."""
         found = describe(self._space, chosen).distributions
@@ -109,16 +118,29 @@ class BlockSampler(BaseSampler):
 class JointSampler(BlockSampler):
     """Lets a sampler that cannot do without a fixed set of parameters draw those of all methods at once.
 
-    A genetic algorithm needs them in every parent and a Gaussian process in every observation: parameters of the
-    methods that were not chosen are carried along and have no effect.
+    A genetic algorithm needs them in every parent and a Gaussian process in every observation. Those of the methods
+    that were not chosen have no effect, and are drawn by chance that hangs on the others, whatever the sampler drew:
+    so a restored search, which is told the others, has them too. (The middles of their ranges would leave a genetic
+    algorithm with less variety: 1 % less hypervolume after 600 trials.)
     """
 
     def __init__(self, space: Space, inner: BaseSampler) -> None:
         super().__init__(space, inner)
-        self.everything = everything(space)
+        self._everything = everything(space)
+
+    def others(self, params: Mapping[str, Scalar]) -> dict[str, Any]:
+        """Return the parameters of the methods that were not chosen beside ``params``."""
+        cube = CubeTrial(iter(np.random.default_rng(digest(dict(params))).random, None), params)
+        return {name: draw(cube, name, kind) for name, kind in self._everything.items() if name not in params}
+
+    def complete(self, trial: TrialLike, params: Mapping[str, Scalar]) -> None:
+        """Give a trial, on which the space was run with ``params``, the others."""
+        self._drawn = self.others(params)
+        for name, distribution in self._everything.items():
+            draw(trial, name, distribution)
 
     def _block(self, chosen: Mapping[str, Scalar], name: str) -> dict[str, BaseDistribution]:
-        return {} if self._drawn else self.everything
+        return {} if self._drawn else self._everything
 
 
 def everything(space: Space) -> dict[str, BaseDistribution]:

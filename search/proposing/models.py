@@ -14,7 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.proposing.blocks import BlockSampler, JointSampler, describe, draw
+from search.proposing.blocks import BlockSampler, JointSampler, describe
 from search.proposing.history import Capacity, History
 from search.proposing.known import Known
 from search.proposing.past import Observation
@@ -104,9 +104,8 @@ class StudyModel:
     """Proposes by one of Optuna's samplers, over a study that is built anew from a bounded history now and then.
 
     Each proposal gets a sampler seeded by its number, so that what is proposed depends on the results told before and
-    on what is in flight: with TPE and up to ``EXACT`` proposals in flight, a search that was interrupted proposes what
-    an uninterrupted one does. With a genetic sampler it may not, since generations depend on when a trial was asked
-    for, nor with a Gaussian process.
+    on what is in flight: a search that was interrupted proposes what an uninterrupted one does, with TPE and a Gaussian
+    process where up to ``EXACT`` proposals are in flight.
     """
 
     def __init__(self, space: Space, kind: Kind, *, seed: int, startup_trials: int) -> None:
@@ -127,6 +126,8 @@ class StudyModel:
         self._known: dict[int, tuple[Observation, Known]] = {}
         # Results that stand behind what is in flight.
         self._behind = 0
+        # Of a genetic sampler: the last generation whose parents are selected.
+        self._generation = 0
         # Proposals in flight: as a study holds them, and their number in this one.
         self._running: dict[int, FrozenTrial] = {}
         self._place: dict[int, int] = {}
@@ -141,16 +142,16 @@ class StudyModel:
         long = modelled and self._learned >= LONG
         if self._kind.recombine and long and given.keys() <= {METHOD} and number % 5:
             return self._recombine(number, given, np.random.default_rng(seed))
-        if self._behind and self._behind * EXACT >= len(self._running) and not self._genetic:
+        if self._genetic:
+            self._select_parents(self._study)
+        elif self._behind and self._behind * EXACT >= len(self._running):
             self._place_running(self._study)
         # Optuna would count the results that are kept.
         self._sampler.inner = self._kind.make(seed, 0 if modelled else self._startup_trials)
         self._sampler.given = given
         trial = self._study.ask()
         suggestion = self._space.suggest(trial)
-        if isinstance(self._sampler, JointSampler):
-            for name, distribution in self._sampler.everything.items():
-                draw(trial, name, distribution)
+        self._sampler.complete(trial, suggestion.params)
         self._running[number] = self._study.get_trials(deepcopy=False)[trial.number]
         self._place[number] = trial.number
         return suggestion
@@ -207,7 +208,21 @@ class StudyModel:
         self._place = {}
         self._place_running(study)
         self._asked = 0
+        self._generation = 0
         return study
+
+    def _select_parents(self, study: optuna.Study) -> None:
+        """Select the parents of each generation once all that came before has ended, by a chance of its own.
+
+        Optuna would at the first proposal of a generation, by the chance of that one, and use them in another order
+        for it than for all others.
+        """
+        ended = len(self._history.kept) // POPULATION
+        for generation in range(self._generation + 1, ended + 1):
+            sampler = self._kind.make(digest([self._seed, generation]) % 2**32, 0)
+            assert isinstance(sampler, NSGAIISampler | NSGAIIISampler)
+            sampler.get_parent_population(study, generation)
+        self._generation = ended
 
     def _place_running(self, study: optuna.Study) -> None:
         """Put what is in flight behind what ended, wherever it was.
@@ -240,10 +255,8 @@ class StudyModel:
 
     def _describe(self, params: Mapping[str, Scalar]) -> Known:
         """Return a trial in flight with these parameters."""
-        described = describe(self._space, params)
-        if isinstance(self._sampler, JointSampler):
-            for name, distribution in self._sampler.everything.items():
-                draw(described, name, distribution)
+        described = describe(self._space, {**self._sampler.others(params), **params})
+        self._sampler.complete(described, params)
         return Known.make(described.drawn, described.distributions)
 
 

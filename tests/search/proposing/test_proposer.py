@@ -75,16 +75,19 @@ def test_a_restored_search_proposes_what_an_uninterrupted_one_does(sampler):
     assert run(resumed, 5, in_flight=1) == run(whole, 5, in_flight=1)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_restored_search_proposes_alike_with_several_in_flight_that_end_in_any_order(seed):
+@pytest.mark.parametrize(
+    ("sampler", "seed", "trials", "every"),
+    [("tpe", 0, 330, 7), ("tpe", 1, 330, 7), ("nsga2", 0, 420, 37), ("nsga3", 0, 420, 37), ("gp", 0, 10, 7)],
+)
+def test_a_restored_search_proposes_alike_with_several_in_flight_that_end_in_any_order(sampler, seed, trials, every):
     """At each point: restored there, it proposes next what the uninterrupted one did."""
     rng = np.random.default_rng(seed)
-    whole = Proposer(space(), seed=seed, startup_trials=5)
+    whole = Proposer(space(), sampler=sampler, seed=seed, startup_trials=5)
     running, ended, slow = {}, [], range(20, 24)
-    for step in range(330):
-        restores = step % 7 == 2
+    for step in range(trials):
+        restores = step % every == 2
         if restores:
-            resumed = Proposer(space(), seed=seed, startup_trials=5)
+            resumed = Proposer(space(), sampler=sampler, seed=seed, startup_trials=5)
             resumed.restore([*ended, *(past(number, running[number], "running") for number in sorted(running))])
         number, suggestion = whole.ask()
         if restores:
