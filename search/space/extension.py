@@ -132,9 +132,4 @@ def extend(extension: Extension, trial: ExtensionTrial, suggestion: Suggestion) 
         raise UserError(
             f"space.extension must not change the method, but made {found.method!r} of {suggestion.method!r}"
         )
-    if found.ratio != suggestion.ratio and found.budgets is not None and found.budgets == suggestion.budgets:
-        raise UserError(
-            f"space.extension changed the ratio from {suggestion.ratio:g} to {found.ratio:g}, but not the budgets, "
-            "which split the memory of the first; change both or none"
-        )
     return replace(found, params=suggestion.params)

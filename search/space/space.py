@@ -64,7 +64,7 @@ class Space:
         self._extension = extension or (resolve("space.extension", spec.extension, {}) if spec.extension else None)
         # Of the extension's parameters, as they were first drawn.
         self._limits: dict[str, str] = {}
-        sizes = sizes_of(layer_shapes)
+        self._sizes = sizes = sizes_of(layer_shapes)
         self._size = sum(sizes.values())
         self._groups: dict[str, tuple[Group, ...]] = {}
         self._erk: dict[str, list[float]] = {}
@@ -157,7 +157,24 @@ class Space:
         )
         if not self._extension:
             return suggestion
-        return extend(self._extension, ExtensionTrial(recorded, spec.methods, self._limits), suggestion)
+        found = extend(self._extension, ExtensionTrial(recorded, spec.methods, self._limits), suggestion)
+        if found.budgets and (found.budgets, found.ratio) != (suggestion.budgets, suggestion.ratio):
+            self._check_budgets(found)
+        return found
+
+    def _check_budgets(self, found: Suggestion) -> None:
+        """Refuse budgets of a user's function that are none, or keep another total than the ratio says."""
+        try:
+            groups = resolve_budgets(self._sizes, ratio=found.ratio, budgets=found.budgets)
+            told = kept_for_ratio(self._size, found.ratio)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"space.extension returned what is no trial: {error}") from error
+        kept = sum(group.kept for group in groups)
+        if abs(kept - told) > len(groups):  # Each may round by one.
+            raise UserError(
+                f"space.extension: the budgets of method {found.method!r} keep {kept} of {self._size} scalars, but its "
+                f"ratio {found.ratio:g} says {told}; return budgets of that total, or ratio={self._size / kept:.4g}"
+            )
 
     def _budgets(self, trial: TrialLike, method: str, ratio: float) -> dict[str, int] | None:
         groups = self.groups(method)

@@ -57,6 +57,14 @@ def test_what_was_drawn_is_known_whatever_the_function_returns():
     assert space(extend).replay(found.params) == found
 
 
+def test_a_users_function_may_split_the_memory_in_its_own_way():
+    def extend(trial, suggestion):
+        body = int(4608 * trial.suggest_float("body", 0.02, 0.04))
+        return replace(suggestion, budgets={"body": body, "*": 214 - body}, ratio=5360 / 214)
+
+    assert space(extend).replay({"body": 0.025}).budgets == {"body": 115, "*": 99}
+
+
 def test_a_name_drawn_again_keeps_its_value():
     def extend(trial, suggestion):
         return replace(suggestion, args={name: trial.suggest_float("x", 0.0, 1.0) for name in "ab"})
@@ -102,7 +110,13 @@ def test_a_name_drawn_again_keeps_its_value():
         (lambda trial, s: trial.suggest_float("rps.lr", 0.1, 1.0), r"'rps.lr' is named as the space's own"),
         (lambda trial, s: trial.suggest_float("a.share.b", 0.1, 1.0), r"'a.share.b' is named as the space's own"),
         (lambda trial, s: replace(s, method="rand"), r"must not change the method, but made 'rand' of 'rps'"),
-        (lambda trial, s: replace(s, ratio=s.ratio * 2), r"changed the ratio .* but not the budgets"),
+        (lambda trial, s: replace(s, ratio=s.ratio * 2), r"budgets of method 'rps' keep \d+ of 5360 .* but its ratio"),
+        (
+            lambda trial, s: replace(s, ratio=10.0, budgets={"body": 300}),
+            r"keep 375 of 5360 scalars, but its ratio 10 says 536; return budgets of that total, or ratio=14.29$",
+        ),
+        (lambda trial, s: replace(s, budgets={"boby": 300}), r"no trial: pattern 'boby' .* nearest is 'body'"),
+        (lambda trial, s: replace(s, budgets=[300]), r"no trial: .*list"),
         (lambda trial, s: replace(s, lr=-1.0), r"returned what is no trial: lr: .* greater than 0, but got -1.0"),
         (lambda trial, s: replace(s, args={"n": np.int64(3)}), r"returned what is no trial: .*int64"),
     ],
