@@ -7,13 +7,22 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from rps_core import state
 from rps_core.config import RPSConfig
 from rps_core.group import Group
 from rps_core.initial import draw_psi, nearest_psi
 from rps_core.layers import OWNED, Candidate, attach, detach
 from rps_core.planning import plan, psi_key
 from rps_core.quantize import relative_error
-from rps_core.sharing import SHARING, SharedArray, Sharing, close_arrays, open_arrays, sharing_of
+from rps_core.sharing import (
+    NOT_COMPRESSED,
+    SHARING,
+    SharedArray,
+    Sharing,
+    close_arrays,
+    compressed_parts,
+    open_arrays,
+)
 
 
 def compress_(model: nn.Module, config: RPSConfig) -> nn.Module:
@@ -95,6 +104,7 @@ def install(
         model.register_parameter(array.key, nn.Parameter(psi.to(device=like.device, dtype=like.dtype)))
     model.register_forward_pre_hook(open_arrays)
     model.register_forward_hook(close_arrays, always_call=True)
+    state.install_hooks(model)
     sharing = Sharing(config, arrays)
     model.__dict__[SHARING] = sharing
     return sharing
@@ -104,7 +114,7 @@ def to_dense(model: nn.Module) -> nn.Module:
     """Return a plain copy of a compressed model, with equal outputs and no trace of the compression.
 
     Args:
-        model: A model that :func:`compress_` or :func:`project_` changed.
+        model: A model that :func:`compress_` or :func:`project_` changed, or one of which they changed parts.
 
     Returns:
         A new model; tied weights are tied in it.
@@ -113,9 +123,16 @@ def to_dense(model: nn.Module) -> nn.Module:
         TypeError: If ``model`` is no module.
         ValueError: If it is not compressed.
     """
-    sharing_of(model)
+    if not compressed_parts(model):
+        raise ValueError(NOT_COMPRESSED)
     dense = copy.deepcopy(model)
-    root, sharing = sharing_of(dense)
+    for root, sharing in compressed_parts(dense).values():
+        make_dense(root, sharing)
+    return dense
+
+
+def make_dense(root: nn.Module, sharing: Sharing) -> None:
+    """Give a compressed module its weights back, in place."""
     weights: dict[tuple[str, int], nn.Parameter] = {}
     for module in list(root.modules()):
         parameters = {}
@@ -130,11 +147,11 @@ def to_dense(model: nn.Module) -> nn.Module:
         del root._parameters[array.key]
     del root.__dict__[SHARING]
     remove_hooks(root)
-    return dense
 
 
 def remove_hooks(root: nn.Module) -> None:
-    """Take the forward hooks of a compressed model off."""
+    """Take the hooks of a compressed model off."""
+    state.remove_hooks(root)
     for number in [number for number, hook in root._forward_pre_hooks.items() if hook is open_arrays]:
         del root._forward_pre_hooks[number]
     for number in [number for number, hook in root._forward_hooks.items() if hook is close_arrays]:

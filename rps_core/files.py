@@ -27,6 +27,7 @@ from rps_core.group import Group
 from rps_core.planning import plan, psi_key
 from rps_core.quantize import pack, relative_error, unpack
 from rps_core.sharing import sharing_of
+from rps_core.state import layer_scales, tensors_of
 
 FORMAT_VERSION = 2
 _KEY = "rps_core"
@@ -63,7 +64,7 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SavedFile
 
     Raises:
         TypeError: If ``model`` is no module.
-        ValueError: If it is not compressed, or its state holds something that is no tensor.
+        ValueError: If it is not compressed as a whole, or its state holds something that is no tensor.
         OSError: If the file cannot be written.
     """
     root, sharing = sharing_of(model)
@@ -74,7 +75,7 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SavedFile
         errors[array.group.name] = relative_error(array.psi.cpu(), unpack(stored))
         tensors |= {_part(array.key, number): tensor for number, tensor in enumerate(stored)}
     groups = [array.group for array in sharing.arrays]
-    tensors[_SCALES] = torch.tensor([layer.scale for group in groups for layer in group.layers])
+    tensors[_SCALES] = torch.tensor(layer_scales(groups))
     plain = plain_state(root, {array.key for array in sharing.arrays})
     tensors[_PLAIN] = torch.cat([torch.empty(0, dtype=torch.uint8), *map(as_bytes, plain.values())])
     header = {"version": FORMAT_VERSION, "config": changed_fields(sharing.config), "model": fingerprint(groups, plain)}
@@ -95,7 +96,7 @@ def round_psi_(model: nn.Module) -> bool:
 
     Raises:
         TypeError: If ``model`` is no module.
-        ValueError: If it is not compressed.
+        ValueError: If it is not compressed as a whole.
     """
     _, sharing = sharing_of(model)
     if sharing.config.psi_dtype == "float32":
@@ -159,7 +160,7 @@ def plain_state(model: nn.Module, shared: set[str]) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = {}
     seen = set()
-    for name, value in model.state_dict(keep_vars=True).items():
+    for name, value in tensors_of(model).items():
         if not isinstance(value, Tensor):
             raise ValueError(f"a model's state must hold tensors, but {name!r} is a {type(value).__name__}")
         if name not in shared and id(value) not in seen:

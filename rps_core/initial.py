@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rps_core.config import RPSConfig
 from rps_core.group import Group
-from rps_core.hashing import group_seed
+from rps_core.hashing import group_seed, hash64
 from rps_core.layers import Candidate
+
+# The stream of the seed of psi; mappings take the first few.
+_DRAW = 100
 
 
 def draw_psi(group: Group, number: int, config: RPSConfig, candidates: Sequence[Candidate]) -> Tensor:
     """Return a fresh psi of standard deviation ``init_std`` for group ``number``, on the CPU."""
-    generator = torch.Generator().manual_seed(group_seed(config.seed, number))
+    # Hashed, since models are often drawn by torch from the same small seed: their first tensor would be psi again.
+    generator = torch.Generator().manual_seed(int(hash64(group_seed(config.seed, number), _DRAW, np.zeros(1))[0] >> 1))
     names = {layer.name for layer in group.layers}
     members = [candidate.parameter.detach() for candidate in candidates if candidate.name in names]
     psi = torch.empty(group.slots)

@@ -33,6 +33,7 @@ class Candidate:
         table: Whether an embedding owns it.
         padding: The ``padding_idx`` of the embedding that owns it, or None.
         read_whole: Whether something owns it, too, that treats the row of padding as any other, as output layers do.
+        renormalised: Whether an embedding owns it that shortens rows in place as they are read (``max_norm``).
     """
 
     name: str
@@ -42,6 +43,7 @@ class Candidate:
     table: bool = False
     padding: int | None = None
     read_whole: bool = False
+    renormalised: bool = False
 
     @property
     def keeps_zero(self) -> bool:
@@ -71,6 +73,7 @@ def find_candidates(model: nn.Module) -> list[Candidate]:
             matrix = parameter.dim() >= 2
             candidate.known |= isinstance(module, _KNOWN) and matrix and "bias" not in attribute
             candidate.table |= isinstance(module, _TABLES)
+            candidate.renormalised |= isinstance(module, _TABLES) and module.max_norm is not None
             if isinstance(module, _TABLES) and module.padding_idx is not None:
                 candidate.padding = module.padding_idx
             else:
@@ -117,7 +120,7 @@ def _reader(attribute: str) -> property:
     return property(read, doc="The weights, recovered from psi at each access.")
 
 
-def _flat_weights(self: nn.RNNBase) -> list[Tensor]:
+def _flat_weights(self: nn.RNNBase) -> list[Tensor | None]:
     """Return what a recurrent module computes with: it would otherwise keep its parameters in a list of its own."""
     return [getattr(self, name) for name in self._flat_weights_names]
 
@@ -146,6 +149,7 @@ def attach(module: nn.Module, sources: dict[str, tuple[Any, int]]) -> None:
     module.__dict__[ORDER] = tuple(module._parameters)
     for attribute in sources:
         del module._parameters[attribute]
+    module.__dict__.pop("_flat_weights", None)  # a recurrent module's own list of its parameters
     module.__dict__[OWNED] = sources
     module.__class__ = sharing_class(type(module), tuple(sources))  # type: ignore[arg-type] # as above
 
@@ -158,3 +162,5 @@ def detach(module: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
     module._parameters.clear()
     order = module.__dict__.pop(ORDER)
     module._parameters.update({name: held[name] for name in (*order, *held) if name in held})
+    if isinstance(module, nn.RNNBase):
+        module._flat_weights = _flat_weights(module)

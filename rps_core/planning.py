@@ -73,8 +73,8 @@ def check_shareable(candidates: Sequence[Candidate]) -> None:
     """Refuse parameters that cannot share one psi.
 
     Raises:
-        ValueError: If one is on the meta device, frozen, not floating-point, empty, or of another dtype or device
-            than the first.
+        ValueError: If one is on the meta device, frozen, not floating-point, empty, changed in place by its layer, or
+            of another dtype or device than the first.
     """
     first = candidates[0]
     for candidate in candidates:
@@ -87,6 +87,10 @@ def check_shareable(candidates: Sequence[Candidate]) -> None:
             raise ValueError(f"weights must not be empty {where}: exclude it")
         if not parameter.requires_grad:
             raise ValueError(f"weights must be trainable, but requires_grad is False {where}: exclude it")
+        if candidate.renormalised:
+            raise ValueError(
+                f"embeddings that share must not change their weights, but max_norm is set {where}: exclude it"
+            )
         if parameter.dtype != first.parameter.dtype:
             raise ValueError(
                 f"weights that share must have one dtype, but got {first.parameter.dtype} (layer {first.name!r}) "

@@ -13,6 +13,7 @@ from rps_core.group import Group
 from rps_core.recovery import recover
 
 SHARING = "_rps_sharing"
+NOT_COMPRESSED = "model must be compressed: call compress_ or project_ on it first"
 
 
 class SharedArray:
@@ -93,12 +94,22 @@ def close_arrays(module: nn.Module, args: Any, output: Any) -> None:
         array.close()
 
 
+def compressed_parts(model: nn.Module) -> dict[str, tuple[nn.Module, Sharing]]:
+    """Return the compressed modules in ``model``, each with its sharing, by path; the model itself has the path "".
+
+    Raises:
+        TypeError: If ``model`` is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, but got {type(model).__name__}")
+    return {
+        path: (module, module.__dict__[SHARING]) for path, module in model.named_modules() if SHARING in module.__dict__
+    }
+
+
 def find_sharing(model: nn.Module) -> tuple[nn.Module, Sharing] | None:
     """Return the compressed module in ``model`` (itself, or what a wrapper wraps) and its sharing, or None."""
-    for module in model.modules():
-        if SHARING in module.__dict__:
-            return module, module.__dict__[SHARING]
-    return None
+    return next(iter(compressed_parts(model).values()), None)
 
 
 def sharing_of(model: nn.Module) -> tuple[nn.Module, Sharing]:
@@ -106,11 +117,17 @@ def sharing_of(model: nn.Module) -> tuple[nn.Module, Sharing]:
 
     Raises:
         TypeError: If ``model`` is no module.
-        ValueError: If it is not compressed.
+        ValueError: If it is not compressed, or holds tensors beside those of one compressed module.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, but got {type(model).__name__}")
-    found = find_sharing(model)
-    if found is None:
-        raise ValueError("model must be compressed: call compress_ or project_ on it first")
-    return found
+    parts = compressed_parts(model)
+    if not parts:
+        raise ValueError(NOT_COMPRESSED)
+    path, (root, sharing) = next(iter(parts.items()))
+    inside = {id(tensor) for tensor in (*root.parameters(), *root.buffers())}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if id(tensor) not in inside:
+            raise ValueError(
+                f"a model must be compressed as a whole, but only its part {path!r} is, and {name!r} lies outside: "
+                "give that part alone, and keep the rest yourself"
+            )
+    return root, sharing

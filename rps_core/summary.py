@@ -61,7 +61,7 @@ def compression_summary(model: nn.Module) -> CompressionSummary:
 
     Raises:
         TypeError: If ``model`` is no module.
-        ValueError: If it is not compressed.
+        ValueError: If it is not compressed as a whole.
     """
     root, sharing = sharing_of(model)
     groups = [array.group for array in sharing.arrays]

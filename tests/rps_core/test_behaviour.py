@@ -32,10 +32,10 @@ def gradients(model, batch):
 def test_parameters_and_state_hold_psi_once_and_no_index(build, batch):
     model, plain = compress_(build(), CONFIG), build()
     shared = {f"{owner[0]}.{owner[1]}" for la in model._rps_sharing.arrays[0].group.layers for owner in la.owners}
-    assert set(model.state_dict()) == {"psi_0"} | (set(plain.state_dict()) - shared)
+    assert set(model.state_dict()) == {"psi_0", "psi_scales", "psi_kind"} | (set(plain.state_dict()) - shared)
     assert [name for name, _ in model.named_parameters()].count("psi_0") == 1
     gradients(model, batch)
-    assert set(model.state_dict()) == {"psi_0"} | (set(plain.state_dict()) - shared)
+    assert set(model.state_dict()) == {"psi_0", "psi_scales", "psi_kind"} | (set(plain.state_dict()) - shared)
     assert not [name for name, _ in model.named_buffers() if name not in dict(plain.named_buffers())]
 
 

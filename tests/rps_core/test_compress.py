@@ -46,18 +46,18 @@ def test_golden_weights_in_a_fresh_process():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     golden = [
-        -0.52169,
-        -0.27576,
-        0.27174,
-        0.46287,
-        -0.1298,
-        0.06049,
-        0.1298,
-        0.06049,
-        0.52169,
-        0.27576,
-        -0.27174,
-        0.46287,
+        -0.83016,
+        -0.67413,
+        -0.69603,
+        0.3981,
+        0.6865,
+        0.68021,
+        -0.6865,
+        0.68021,
+        0.83016,
+        0.67413,
+        0.69603,
+        0.3981,
     ]
     assert json.loads(run.stdout) == golden
 

@@ -208,6 +208,21 @@ def test_recurrent_layers_by_pattern():
         torch.testing.assert_close(other(x)[0], expected)
 
 
+def test_recurrent_layers_do_not_keep_what_they_shared():
+    model = compress_(nn.LSTM(32, 64, 2), RPSConfig(ratio=50, include=["*"]))
+    assert len(pickle.dumps(model)) < 4 * 5000  # of 57,000 weights
+    dense = to_dense(model)
+    inputs = torch.randn(2, 3, 32)
+    assert torch.equal(dense(inputs)[0], model(inputs)[0])
+    assert [id(weight) for weight in dense._flat_weights] == [id(weight) for weight in dense.parameters()]
+
+
+def test_tables_that_shorten_their_rows_are_refused():
+    model = nn.Sequential(nn.Embedding(50, 8, max_norm=1.0), nn.Linear(8, 2))
+    with pytest.raises(ValueError, match=r"max_norm is set \(layer '0'\): exclude it"):
+        compress_(model, RPSConfig(ratio=4))
+
+
 def test_biases_and_norms_never_share_by_default(resnet):
     assert names(resnet) == ["conv1", "conv2", "fc"]
 
