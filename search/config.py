@@ -14,6 +14,9 @@ from search.spec.schema import DataSpec, ModelSpec, TrainSpec
 # Where files lie, how often a checkpoint is written and whether code is compiled do not change what a trial computes;
 # a checksum of the weights that it starts from is part of the identity.
 NOT_IDENTITY = {"data": {"path"}, "model": {"weights"}, "train": {"checkpoint_every_s", "compile"}}
+# What a field means that an id leaves out: the default it had when ids began. One that changed since is named here, or
+# the ids of earlier trials would be those of other ones.
+ID_DEFAULTS = {"train": {"nesterov": False}}
 ID_DIGITS = 12
 
 
@@ -40,16 +43,26 @@ class TrialConfig(SpecModel):
 
     @property
     def trial_id(self) -> str:
-        """Hash of the fields that differ from their defaults: equal trials have equal ids, on every machine.
+        """Hash of the fields that differ from their first defaults: equal trials have equal ids, on every machine.
 
         A new field whose default means "no effect" leaves the ids of old trials as they were.
         """
-        return _digest(self.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IDENTITY))
+        return _digest(self._identity())
 
     @property
     def proposal_id(self) -> str:
         """The same without the seed: equal for the repeats of one proposal."""
-        return _digest(self.model_dump(mode="json", exclude_defaults=True, exclude={**NOT_IDENTITY, "seed": True}))
+        return _digest({name: value for name, value in self._identity().items() if name != "seed"})
+
+    def _identity(self) -> dict[str, Any]:
+        found = self.model_dump(mode="json", exclude_defaults=True, exclude=NOT_IDENTITY)
+        for part, defaults in ID_DEFAULTS.items():
+            for name, default in defaults.items():
+                fields, value = found.setdefault(part, {}), getattr(getattr(self, part), name)
+                fields.pop(name, None)
+                if value != default:
+                    fields[name] = value
+        return found
 
 
 def with_current(config: TrialConfig, data: DataSpec, model: ModelSpec, train: TrainSpec) -> TrialConfig:

@@ -31,6 +31,7 @@ class Run:
         repeat: Which seed of the proposal this is.
         params: The proposal as the sampler named it.
         origin: Where it came from.
+        recorded_id: The id that the tables have for it; None where it was not recorded yet.
     """
 
     config: TrialConfig
@@ -38,11 +39,12 @@ class Run:
     repeat: int
     params: Mapping[str, Scalar]
     origin: str = "sampler"
+    recorded_id: str | None = None
 
     @cached_property
     def trial_id(self) -> str:
-        """Its id: a hash over the whole configuration, asked for often."""
-        return self.config.trial_id
+        """Its id, asked for often: a hash over the whole configuration, by whatever version recorded it."""
+        return self.recorded_id or self.config.trial_id
 
     @cached_property
     def params_json(self) -> str:
@@ -212,6 +214,7 @@ class Ledger:
 
     def _recall(self, journal: Sequence[Mapping[str, Any]], finished: Mapping[str, Mapping[str, Any]]) -> None:
         """Rebuild the state of an interrupted search from its tables."""
+        ids = {(row["number"], row["repeat"]): trial_id for trial_id, row in finished.items()}
         for row in [*journal, *finished.values()]:
             config = TrialConfig.model_validate_json(row["config_json"])
             run = Run(
@@ -220,6 +223,7 @@ class Ledger:
                 row["repeat"],
                 json.loads(row["params_json"]),
                 row.get("origin") or "sampler",
+                ids.get((row["number"], row["repeat"])),
             )
             known = self._runs.setdefault(run.number, [])
             if run.repeat not in {other.repeat for other in known}:
