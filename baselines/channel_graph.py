@@ -32,7 +32,8 @@ _POINTWISE_FUNCTIONS = {
 _POOL_FUNCTIONS = {4: {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d}}
 _SPATIAL_MEANS = {torch.mean, "mean"}
 _BINARY = {operator.add, operator.iadd, operator.mul, operator.imul, torch.add, torch.mul, "add", "add_", "mul", "mul_"}
-_RESHAPES = {torch.flatten, "flatten", "view", "reshape", torch.reshape}
+_RESHAPES_TO_SIZES = {"view", "reshape", torch.reshape}
+_RESHAPES = {torch.flatten, "flatten", *_RESHAPES_TO_SIZES}
 
 
 @dataclass
@@ -121,7 +122,9 @@ class _Walk:
             value = self._module(node, inputs[0] if len(inputs) == 1 else None)
         elif node.op in ("call_function", "call_method") and inputs:
             value = self._function(node, inputs)
-        if value is None:  # not understood: what it reads has to stay as it is
+        if value is None and not _reads_another_size(
+            node, inputs
+        ):  # not understood: what it reads has to stay as it is
             self._freeze(inputs)
         return value
 
@@ -164,13 +167,13 @@ class _Walk:
         target: Any = node.target
         if target in _BINARY:
             return self._binary(node, inputs)
+        if target in _RESHAPES and len(inputs) == 1 and node.all_input_nodes[0] in self.values:
+            return self._reshaped(node, inputs[0])  # other inputs are sizes
         if len(node.all_input_nodes) != 1:
             return None
         pools = _POOL_FUNCTIONS.get(len(_shape(node)), ())
         if target in _POINTWISE_FUNCTIONS or (target in pools and inputs[0].dim == 1):
             return inputs[0]
-        if target in _RESHAPES:
-            return self._reshaped(node, inputs[0])
         if target in _SPATIAL_MEANS:
             return self._spatial_mean(node, inputs[0])
         return None
@@ -203,6 +206,8 @@ class _Walk:
     def _reshaped(self, node: fx.Node, value: _Value) -> _Value | None:
         """Flattening (N, C, ...) to (N, C * ...) gives each channel as many entries as it had positions."""
         before, after = _shape(node.all_input_nodes[0]), _shape(node)
+        if node.target in _RESHAPES_TO_SIZES and _is_written(node.args[1:], value.dim):
+            return None
         if tuple(before) == tuple(after):
             return value
         if value.dim == 1 and len(after) == 2 and after[0] == before[0] and after[1] == math.prod(before[1:]):
@@ -213,6 +218,25 @@ class _Walk:
         while self.joined[index] != index:
             index = self.joined[index]
         return index
+
+
+def _reads_another_size(node: fx.Node, inputs: list[_Value]) -> bool:
+    """Return whether a node reads sizes only that do not change with the channels: ``x.size(0)``, ``x.shape[0]``."""
+    if len(inputs) != 1:
+        return False
+    if node.target == "size" and len(node.args) == 2:
+        asked = [node.args[1]]
+    elif node.target == "size" or (node.target is getattr and node.args[1] == "shape"):
+        asked = [user.args[1] if user.target is operator.getitem else None for user in node.users]
+    else:
+        return False
+    return all(isinstance(dim, int) and 0 <= dim != inputs[0].dim for dim in asked)
+
+
+def _is_written(sizes: tuple[Any, ...], dim: int) -> bool:
+    """Return whether the size of a dimension is a number in the code, which fits no narrower input."""
+    sizes = tuple(sizes[0]) if sizes and isinstance(sizes[0], list | tuple) else sizes
+    return dim < len(sizes) and isinstance(sizes[dim], int) and sizes[dim] != -1
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:

@@ -77,7 +77,7 @@ def prune_channels_(
     Raises:
         TypeError: As for `baselines.prune_`.
         ValueError: As for `baselines.prune_`, or if the model is masked, cannot be traced, has no channels that may
-            be cut, or cannot reach the ratio. The model is then as it was.
+            be cut, cannot reach the ratio, or does not run when it is cut. The model is then as it was.
     """
     if masks_of(model):
         raise ValueError("channels are cut from plain models, but this one is masked: call unmask_ first")
@@ -88,8 +88,14 @@ def prune_channels_(
     )
     kept = _choose(model, groups, scores, config)
     cut_(model_copy := copy.deepcopy(model), groups, kept)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        model_copy.eval()(example_input)  # a network that does not fit together fails here, and not in place
+    try:  # a network that does not fit together fails here, and not in place
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model_copy.eval()(example_input)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(model).__name__} must run with fewer channels, but does not, because its code has their number "
+            f"written down somewhere: {error}"
+        ) from error
     return cut_(model, groups, kept)
 
 

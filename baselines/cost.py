@@ -60,10 +60,16 @@ def measure_cost(model: nn.Module, example_input: Tensor, *, repeats: int = 10) 
 
 def count_flops(model: nn.Module, example_input: Tensor) -> int:
     """Return the floating point operations of a forward pass, a multiplication and an addition counted as two."""
-    # The counter puts hooks on what needs gradients, such as a parameter that a layer is called on; inference mode
-    # refuses those.
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(example_input)
+    # The counter does not see into PyTorch's fused attention layers.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        # The counter puts hooks on what needs gradients, such as a parameter that a layer is called on; inference mode
+        # refuses those.
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(example_input)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops())
 
 

@@ -32,8 +32,9 @@ def prunable_weights(
         ``{parameter name: parameter}``.
 
     Raises:
-        ValueError: If nothing is prunable, a pattern matches no layer, a weight is not materialised yet, or
-            ``include`` names the weight of a recurrent layer, which reads it where no mask can reach it.
+        ValueError: If nothing is prunable, a pattern matches no layer, a weight is not materialised yet or not
+            floating-point, or ``include`` names the weight of a recurrent layer, which reads it where no mask can
+            reach it.
     """
     matrices, held_by = _matrices(model), owners(model)
     names = {layer_name(name): name for name in matrices}
@@ -56,6 +57,10 @@ def prunable_weights(
             "without include, only weights of linear, convolution, embedding and attention layers are"
         )
     for name, parameter in chosen.items():
+        if not parameter.is_floating_point():
+            raise ValueError(
+                f"weights must be floating-point, but got {parameter.dtype} (layer {layer_name(name)!r}): exclude it"
+            )
         if any(isinstance(module, nn.RNNBase) for module, _ in held_by[id(parameter)]):
             raise ValueError(f"recurrent layers cannot be pruned, but include={include} names {layer_name(name)!r}")
     return chosen

@@ -154,6 +154,9 @@ def _workspace(model: nn.Module, method: Method, weights: Container[str], seed: 
         for name, parameter in scratch.named_parameters():
             parameter.requires_grad_(name in weights)
             parameter.grad = None
+        for module in scratch.modules():
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                module.sparse = False  # sparse gradients have no second derivative
         if method.prepare is not None:
             method.prepare(scratch)
         yield scratch

@@ -68,17 +68,22 @@ def _root(spec: DataSpec, what: str) -> Path:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")))
+    names = _folders(folder)
     if not names:
         raise UserError(f"data.path: {folder} must hold a folder of images for each class, but holds no folders")
-    return names
+    return tuple(names)
+
+
+def _folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, but hidden ones (``.ipynb_checkpoints``), sorted."""
+    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def _class_files(folder: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
     """Return every image below the class folders with its class, in the order of the paths."""
-    strangers = sorted({child.name for child in folder.iterdir() if child.is_dir()} - set(names))
-    if strangers and not strangers[0].startswith("."):
-        raise UserError(f"data.path: {folder} holds the folder {strangers[0]!r}, but no training image has that class")
+    for name in _folders(folder):
+        if name not in names:
+            raise UserError(f"data.path: {folder} holds the folder {name!r}, but no training image has that class")
     files = []
     for label, name in enumerate(names):
         found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)

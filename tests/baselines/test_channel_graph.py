@@ -50,6 +50,29 @@ class Odd(nn.Module):
         return self.two(self.between(self.one(x)))
 
 
+class Flattened(nn.Module):
+    """A convolution, flattened in some way, and a linear layer."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        self.one, self.two, self.flatten = nn.Conv2d(3, 4, 1), nn.Linear(256, 2), flatten
+
+    def forward(self, x):
+        return self.two(self.flatten(self.one(x)))
+
+
+def test_channels_are_cut_only_before_a_flattening_that_fits_fewer():
+    cut = [(4, ["one"], [], [("two", 64)])]
+    assert summary(Flattened(lambda x: x.view(x.size(0), -1))) == cut
+    assert summary(Flattened(lambda x: torch.reshape(x, (2, -1)))) == cut
+    assert summary(Flattened(lambda x: x.view(x.shape[0], -1))) == cut
+    assert summary(Flattened(lambda x: x.view(x.size()[0], -1))) == cut
+    assert summary(Flattened(lambda x: x.view(x.size(0), x.size(1) * 64))) == []
+    assert summary(Flattened(lambda x: x.view(-1, 256))) == []
+    assert summary(Flattened(lambda x: torch.reshape(x, (2, 256)))) == []
+    assert summary(Flattened(lambda x: x.view(2, 4, 8, 8).flatten(1))) == []
+
+
 @pytest.mark.parametrize(
     "between",
     [

@@ -129,6 +129,21 @@ def test_errors_leave_the_model_alone(residual, mlp):
     assert all(torch.equal(t, residual().state_dict()[name]) for name, t in model.state_dict().items())
 
 
+def test_a_model_that_counts_its_channels_in_code_is_refused():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 2, 1)
+
+        def forward(self, x):
+            return self.two(self.one(x).view(-1, 16, 8, 8)[:, :, :4])
+
+    model = Counts()
+    with pytest.raises(ValueError, match=r"channels"):
+        cut(model, ratio=2)
+    assert model.one.out_channels == 16
+
+
 def test_whether_a_ratio_can_be_reached_is_known_before_scoring(mlp):
     check_reachable(mlp(), IMAGE, ratio=20.0)
     with pytest.raises(ValueError, match="with 8 channels a layer"):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from baselines import measure_cost
+from baselines.cost import count_flops
 
 
 def test_operations_by_hand():
@@ -13,6 +14,14 @@ def test_operations_by_hand():
     assert cost.flops == 2 * (2 * 64 * 4 * 27 + 2 * 256 * 10)
     assert cost.parameters == 108 + 2570
     assert cost.latency_s > 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_fused_attention_is_counted(training):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).train(training)
+    projections, attention, perceptron = 5 * 4 * 8 * 8, 2 * 5 * 5 * 8, 5 * 2 * 8 * 16
+    assert count_flops(layer, torch.zeros(1, 5, 8)) == 2 * (projections + attention + perceptron)
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_layers_called_on_parameters_and_parametrized_ones_are_measured():

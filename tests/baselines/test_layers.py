@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from baselines.layers import owners, prunable_weights
@@ -42,6 +43,8 @@ def test_errors_name_the_layer():
         prunable_weights(nn.LSTM(3, 4))
     with pytest.raises(ValueError, match=r"recurrent layers cannot be pruned.*weight_ih_l0"):
         prunable_weights(nn.LSTM(3, 4), include=["*"])
+    with pytest.raises(ValueError, match=r"floating-point, but got torch.complex64 \(layer '0'\): exclude it"):
+        prunable_weights(nn.Sequential(nn.Linear(2, 2, dtype=torch.complex64)))
     with pytest.raises(ValueError, match="'conv9' matches no layer"):
         prunable_weights(nn.Sequential(nn.Linear(2, 2)), exclude=["conv9"])
     with pytest.raises(ValueError, match=r"run the model once, '0.weight' is lazy"):

@@ -58,6 +58,25 @@ def test_masks_of_data_driven_methods_follow_the_mode_of_the_model(residual, bat
     assert not torch.allclose(train["stem.weight"], evaluated["stem.weight"])
 
 
+@pytest.mark.parametrize("method", ["snip", "grasp"])
+def test_sparse_gradients_of_embeddings_make_the_same_masks(method):
+    tokens, labels = torch.arange(30).view(10, 3) % 20, torch.arange(10) % 3
+    models = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        table = nn.Embedding(20, 8, sparse=sparse)
+        models.append(nn.Sequential(table, nn.Flatten(), nn.Linear(24, 16), nn.Tanh(), nn.Linear(16, 3)))
+        prune_(
+            models[-1],
+            PruneConfig(method=method, ratio=4),
+            loss_fn=lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1]),
+            batches=[(tokens, labels)],
+        )
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert models[1][0].sparse
+
+
 def test_frozen_weights_are_scored_and_stay_frozen(mlp, batch, loss_fn):
     model = mlp().requires_grad_(False)
     prune_(model, config("snip"), loss_fn=loss_fn, batches=[batch])

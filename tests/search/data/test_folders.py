@@ -53,6 +53,15 @@ def test_a_corrupt_file_is_named_by_its_path(tmp_path, fill):
     assert raw.skipped == ("b/1.png",)
 
 
+def test_hidden_folders_are_no_classes_and_hide_no_others(tmp_path, fill):
+    for place in ("train/a", "train/.cache", "test/a", "test/.cache"):
+        fill(tmp_path / place)
+    assert image_folder(spec(tmp_path)).class_names == ("a",)
+    fill(tmp_path / "test" / "c")
+    with pytest.raises(UserError, match=r"holds the folder 'c', but no training image has that class"):
+        image_folder(spec(tmp_path))
+
+
 def test_folders_without_what_is_needed_are_refused(tmp_path, fill):
     with pytest.raises(UserError, match=r"data.path: name the folder"):
         image_folder(DataSpec(name="folder"))
