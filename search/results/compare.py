@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from search.results.hypervolume import hypervolume
 from search.results.intervals import welch
 from search.results.load import Results
 from search.results.points import drawable, points
+from search.results.same_data import data_differences, spec_differences
 
 _SCHEMA = pa.schema(
     [
@@ -34,7 +35,7 @@ class Searched:
 
 
 def searched(results: Sequence[Results], on: str = "accuracy_val") -> list[Searched]:
-    """Return what each of several searches reached.
+    """Return what each of several searches reached, under its name; if specs differ, with what they differ in.
 
     Args:
         results: One experiment each.
@@ -46,6 +47,8 @@ def searched(results: Sequence[Results], on: str = "accuracy_val") -> list[Searc
     """
     found, boxes = [], {}
     holders: dict[tuple[str, str], int] = {}
+    stores = [one.stores[0] for one in results]
+    apart = data_differences(stores)
     for index, one in enumerate(results):
         place, meta = one.stores[0].folder, one.meta[0]
         reference = meta.get("reference")
@@ -64,7 +67,7 @@ def searched(results: Sequence[Results], on: str = "accuracy_val") -> list[Searc
                     f"{place} {twice}: one search counts once, so leave one of them out, or launch the spec with "
                     "another seed"
                 )
-        datasets = ", ".join(sorted(set(table["dataset"].to_pylist())))
+        datasets = ", ".join([*sorted(set(table["dataset"].to_pylist())), *filter(None, [apart[index]])])
         boxes[measure, datasets, float(reference["accuracy"]), float(reference["memory"])] = place
         if len(boxes) > 1:
             (a, first), (b, second) = list(boxes.items())[:2]
@@ -75,7 +78,12 @@ def searched(results: Sequence[Results], on: str = "accuracy_val") -> list[Searc
         box = {"accuracy": float(reference["accuracy"]), measure: float(reference["memory"])}
         volume = hypervolume(table, box, (measure,), on=on)
         found.append(Searched(table["experiment"][0].as_py(), sum(table["seeds"].to_pylist()), volume))
-    return found
+    # Of one name, but not seeds of one search.
+    others = spec_differences(stores, [one.experiment for one in found])
+    return [
+        replace(one, experiment=f"{one.experiment} ({text})") if text else one
+        for one, text in zip(found, others, strict=True)
+    ]
 
 
 def compare(found: Sequence[Searched]) -> pa.Table:

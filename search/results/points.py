@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 
 from search.errors import UserError, unknown_name
 from search.results.merged import FOLDER, read_all
+from search.results.same_data import tell_apart
 from search.results.schema import TABLES
 from search.results.store import ResultStore
 
@@ -53,12 +54,14 @@ def drawable(
 ) -> pa.Table:
     """Return what :func:`points` needs of the trials of some experiments, in ``FOLDER`` whose each row is, and more.
 
+    Where they used different parts of a data set, or prepared it differently, its name says so.
+
     Raises:
         UserError: If a measure is unknown, or a part was written by a later version.
     """
-    return read_all(
-        stores, "trials", [*COLUMNS, *check_measures(measures), *further], dictionary=FEW_VALUES, folder=True
-    )
+    columns = [*COLUMNS, *check_measures(measures), *further]
+    trials = read_all(stores, "trials", columns, dictionary=FEW_VALUES, folder=True)
+    return tell_apart(trials, stores) if len(stores) > 1 else trials
 
 
 def points(trials: pa.Table, measures: Sequence[str] = ("stored_bytes",)) -> pa.Table:
