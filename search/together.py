@@ -28,5 +28,15 @@ def train_together(trials: Sequence[Trial], pack: Pack) -> list[EpochReport | Ex
             results[number] = error
     ready = [number for number in range(len(trials)) if number not in results]
     for number, outcome in zip(ready, pack.run_epochs([trials[number].trainer for number in ready]), strict=True):
-        results[number] = trials[number].end_epoch(outcome) if isinstance(outcome, EpochReport) else outcome
+        results[number] = _ended(trials[number], outcome)
     return [results[number] for number in range(len(trials))]
+
+
+def _ended(trial: Trial, outcome: EpochReport | Exception) -> EpochReport | Exception:
+    """Return what ends a trial's epoch: a method that looks at it may fail, and a copy of the model may not fit."""
+    if isinstance(outcome, Exception):
+        return outcome
+    try:
+        return trial.end_epoch(outcome)
+    except Exception as error:
+        return error

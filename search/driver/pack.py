@@ -164,7 +164,12 @@ class PackHost:
                 break
         results: dict[str, Result | Exception] = {}
         for lane, runner in runners.items():
-            result = runner.after(outcomes[lane]) if lane in outcomes else runner.end()
+            try:
+                result = runner.after(outcomes[lane]) if lane in outcomes else runner.end()
+            except Exception as error:  # What goes wrong in a trial is in its result: this reaches its owner alone.
+                logger.exception("lane %s failed", lane)
+                results[lane] = error
+                continue
             results[lane] = result
             if result.get("done"):
                 with self._changed:

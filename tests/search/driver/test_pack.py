@@ -6,12 +6,29 @@ from dataclasses import replace
 
 import pytest
 
+from baselines import save_sparse
 from search.driver import pack as pack_module
 from search.driver.exchange import from_json, model_path
 from search.driver.pack import LaneLostError, PackHost
 from search.driver.runner import TrialRunner
+from search.methods import Compressed, Workbench
+from search.methods.plain import dense
 from search.results.folder import Folder
 from search.training import packed
+
+
+class Curious(Compressed):
+    """Looks at each epoch, and fails at the second."""
+
+    def after_epoch(self, epoch):
+        if epoch == 2:
+            raise ValueError("no such layer")
+
+
+def curious(bench: Workbench) -> Compressed:
+    plain = dense(bench)
+    sizes = {name: getattr(plain, name) for name in ("virtual_size", "stored_parameters", "stored_bytes")}
+    return Curious(plain.model, **sizes, save=save_sparse)
 
 
 @pytest.fixture
@@ -85,6 +102,37 @@ def test_a_trial_that_fails_leaves_the_others_alone(configs, make_config, settin
     assert diverged["status"] == refused["status"] == "failed"
     assert "in epoch 1 at lr" in diverged["error"]
     assert "unknown argument 'maping'" in refused["error"]
+
+
+def test_a_method_that_fails_after_an_epoch_leaves_the_others_alone(configs, make_config, settings, tiny_data, fused):
+    host = PackHost(tiny_data, settings, 2)
+    bad = make_config("tests.search.driver.test_pack:curious", ratio=1.0)
+    with ThreadPoolExecutor(2) as owners:
+        good, ended = owners.map(lambda n: own(host, f"lane {n}", [[configs[0]], [bad]][n]), range(2))
+    assert row_of(good[0])["status"] == "finished"
+    failed = row_of(ended[0])
+    assert failed["status"] == "failed"
+    assert failed["error"] == "ValueError: no such layer"
+
+
+def test_a_result_that_cannot_be_told_is_missed_by_its_owner_alone(
+    configs, settings, tiny_data, fused, monkeypatch, caplog
+):
+    after = TrialRunner.after
+
+    def untold(runner, outcome):
+        if runner.ready and runner.ready.config.method == "rand":
+            raise RuntimeError("no words")
+        return after(runner, outcome)
+
+    monkeypatch.setattr(TrialRunner, "after", untold)
+    host = PackHost(tiny_data, settings, 2)
+    with ThreadPoolExecutor(2) as owners:
+        lost = owners.submit(own, host, "lost", [configs[1]])
+        assert row_of(own(host, "told", [configs[0]])[0])["status"] == "finished"
+        with pytest.raises(RuntimeError, match="no words"):
+            lost.result(30)
+    assert "lane lost failed" in caplog.text
 
 
 def test_a_trial_that_is_stopped_makes_room_for_another(configs, settings, tiny_data, fused):
