@@ -239,8 +239,11 @@ class TrialRunner:
 
 
 def explain(error: Exception) -> str:
-    """Return one line that says why a trial failed."""
-    text = " ".join(str(error).split())[:500]
+    """Return one line that says why a trial failed.
+
+    A file's name may hold bytes that are no UTF-8; the tables cannot, and have ``?`` there.
+    """
+    text = " ".join(str(error).split())[:500].encode(errors="replace").decode()
     if isinstance(error, UserError | DivergedError | TimeoutError):
         return text
     if out_of_memory(error):

@@ -68,9 +68,10 @@ class Compressed:
         save: Callable[[nn.Module, Path], object],
     ) -> None:
         self.model = model
-        self.virtual_size = virtual_size
-        self.stored_parameters = stored_parameters
-        self.stored_bytes = stored_bytes
+        # A user's method may count with NumPy or a tensor, whose numbers are not those of JSON and the tables.
+        self.virtual_size = int(virtual_size)
+        self.stored_parameters = int(stored_parameters)
+        self.stored_bytes = int(stored_bytes)
         self._save = save
 
     def save(self, path: Path) -> None:

@@ -2,11 +2,16 @@ import json
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from baselines import save_sparse
 from search.driver.exchange import REPORT_EVERY_S, model_path, report_interval
-from search.driver.runner import TrialRunner
+from search.driver.runner import TrialRunner, explain
+from search.errors import UserError
+from search.methods import Compressed
 from search.results.folder import Folder
+from search.results.store import ResultStore
 from search.trial import Trial
 
 
@@ -109,3 +114,29 @@ def test_a_model_is_written_though_the_storage_fails_once(config, settings, tiny
     result = TrialRunner(config, tiny_data, settings).step()
     assert failures
     assert settings.folder.exists(model_path(json.loads(result["trial_row"])["trial_id"]))
+
+
+def counted_by_numpy(bench):
+    model = bench.build(1.0)
+    size = sum(np.prod(parameter.shape) for parameter in model.parameters())
+    assert not isinstance(size, int)
+    return Compressed(model, virtual_size=size, stored_parameters=size, stored_bytes=4 * size, save=save_sparse)
+
+
+def test_a_method_may_count_with_numpy(make_config, settings, tiny_data):
+    config = make_config("tests.search.driver.test_runner:counted_by_numpy", ratio=1.0)
+    row = json.loads(TrialRunner(config.model_dump_json(), tiny_data, settings).step()["trial_row"])
+    assert row["status"] == "finished"
+    size = 36 * 16 + 16 + 16 * 3 + 3
+    assert (row["virtual_size"], row["stored_parameters"], row["stored_bytes"]) == (size, size, 4 * size)
+
+
+def test_the_name_of_a_file_that_is_not_utf_8_is_told_as_far_as_tables_hold_it(tmp_path):
+    error = OSError("cannot read " + b"/data/caf\xe9.png".decode(errors="surrogateescape"))
+    reason = explain(error)
+    assert reason == "OSError: cannot read /data/caf?.png"
+    assert explain(UserError(str(error))) == "cannot read /data/caf?.png"
+    store = ResultStore(Folder(tmp_path))
+    row = {"trial_id": "0" * 12, "experiment": "e", "number": 0, "repeat": 0, "seed": 0, "method": "rps"}
+    store.append("trials", [row | {"status": "failed", "params_json": "{}", "config_json": "{}", "error": reason}])
+    assert store.read("trials")["error"].to_pylist() == [reason]
