@@ -38,7 +38,7 @@ class MOASHAScheduler(FirstComeScheduler):
     tickets) are not judged: until the last round their accuracy is not that of the model whose memory they state.
 
     Results carry ``epoch_rows``, one JSON object an epoch with ``epoch`` and ``accuracy_val``, ``memory`` and
-    ``rounds``; one that carries ``trial_row`` is a trial's last and is not judged.
+    ``rounds``. A trial's last result says that it is ``done``; Tune asks nothing of that, and tells only its end.
     """
 
     def __init__(self, moasha: MOASHA, *, seed_of: Callable[[Trial], Seed | None], stopped: Iterable[int] = ()) -> None:
@@ -53,22 +53,29 @@ class MOASHAScheduler(FirstComeScheduler):
         self._moasha = moasha
         self._seed_of = seed_of
         self._stopped = set(stopped)
-        # Of seeds that are not judged, what they reached at each epoch: they may be, once the one before them fails.
-        self._waiting: dict[str, list[dict[str, Any]]] = {}
+        # By Tune's name of a seed that is not judged, which may be once the one before it fails: epochs, accuracies.
+        self._waiting: dict[str, list[tuple[int, float]]] = {}
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Return Tune's word for what the trial does next."""
         seed = self._seed_of(trial)
-        before = self._waiting.pop(seed.name, []) if seed else []
-        if seed is None or result.get("trial_row") is not None or result["rounds"] > 1:
+        if seed is None or result["rounds"] > 1:
             return TrialScheduler.CONTINUE
         # Each rung by the accuracy at its own epoch: a trial that goes on from a checkpoint tells of several.
-        epochs = before + [json.loads(row) for row in result["epoch_rows"]]
+        rows = map(json.loads, result["epoch_rows"])
+        epochs = self._waiting.pop(trial.trial_id, []) + [(row["epoch"], row["accuracy_val"]) for row in rows]
         if seed.judged:
-            memory = result["memory"]
-            verdicts = [self._moasha.report(seed.name, one["epoch"], one["accuracy_val"], memory) for one in epochs]
+            verdicts = [self._moasha.report(seed.name, epoch, reached, result["memory"]) for epoch, reached in epochs]
             if "stop" in verdicts:
                 self._stopped.add(seed.number)
         elif seed.number not in self._stopped:
-            self._waiting[seed.name] = epochs
+            self._waiting[trial.trial_id] = epochs
         return TrialScheduler.STOP if seed.number in self._stopped else TrialScheduler.CONTINUE
+
+    def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
+        """Forget a trial that has ended, whether by itself or stopped."""
+        self._waiting.pop(trial.trial_id, None)
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Forget a trial whose process died: where it runs again, it tells all of its epochs again."""
+        self._waiting.pop(trial.trial_id, None)

@@ -1,8 +1,11 @@
 import json
 from types import SimpleNamespace
 
+import pytest
+import ray
 from ray.tune.schedulers import TrialScheduler
 
+import search
 from search.stopping import MOASHA
 from search.stopping.tune_scheduler import MOASHAScheduler, Seed
 
@@ -17,6 +20,10 @@ def seed_of(trial):
     return Seed(str(name), trial.config.get("number", name), trial.config.get("repeat", 0) == 0)
 
 
+def trial_named(name, **more):
+    return SimpleNamespace(trial_id=f"tune {name}", config={"name": name, **more})
+
+
 def make_scheduler(**settings):
     moasha = MOASHA(grace_epochs=1, reduction_factor=3, max_epochs=9)
     return MOASHAScheduler(moasha, seed_of=seed_of, **settings)
@@ -25,37 +32,31 @@ def make_scheduler(**settings):
 def scheduler_with_good_trials():
     scheduler = make_scheduler()
     for index in range(5):
-        trial = SimpleNamespace(config={"name": index})
+        trial = trial_named(index)
         assert scheduler.on_trial_result(None, trial, result(0.9, 10)) in ("CONTINUE", "STOP")
     return scheduler
 
 
 def test_a_trial_that_falls_behind_is_stopped():
     scheduler = scheduler_with_good_trials()
-    trial = SimpleNamespace(config={"name": "bad"})
+    trial = trial_named("bad")
     assert scheduler.on_trial_result(None, trial, result(0.1, 100)) == TrialScheduler.STOP
-
-
-def test_a_finished_trial_is_never_stopped():
-    scheduler = scheduler_with_good_trials()
-    trial = SimpleNamespace(config={"name": "bad"})
-    assert scheduler.on_trial_result(None, trial, result(0.1, 100, trial_row={})) == TrialScheduler.CONTINUE
 
 
 def test_a_trial_that_tells_of_several_epochs_is_judged_at_each_rung_by_what_it_had_there():
     scheduler = scheduler_with_good_trials()
     for index in range(5):
-        trial = SimpleNamespace(config={"name": index})
+        trial = trial_named(index)
         scheduler.on_trial_result(None, trial, result(0.95, 10, epoch=3))
     late = result(0.99, 10, epoch=4)
     late["epoch_rows"] = [
         json.dumps({"epoch": e, "accuracy_val": a}) for e, a in [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.99)]
     ]
-    assert scheduler.on_trial_result(None, SimpleNamespace(config={"name": "late"}), late) == TrialScheduler.STOP
+    assert scheduler.on_trial_result(None, trial_named("late"), late) == TrialScheduler.STOP
 
 
 def trial_of(number, repeat):
-    return SimpleNamespace(config={"name": f"{number}-{repeat}", "number": number, "repeat": repeat})
+    return trial_named(f"{number}-{repeat}", number=number, repeat=repeat)
 
 
 def test_a_proposal_is_judged_by_its_first_seed_and_all_of_them_end_with_it():
@@ -116,3 +117,49 @@ def test_a_seed_that_is_judged_late_fills_each_rung_with_what_it_had_there():
         refilled.report("1-1", epoch, epoch / 10, 10)
     assert moasha._rungs == refilled._rungs
     assert moasha._rungs[1]["1-1"][0] == -0.1
+
+
+def test_of_a_seed_that_ends_or_whose_process_dies_nothing_is_held():
+    """One that runs again tells all of its epochs again."""
+    scheduler = make_scheduler()
+    for repeat in (1, 2, 3):
+        scheduler.on_trial_result(None, trial_of(1, repeat), result(0.9, 10))
+    assert list(scheduler._waiting) == ["tune 1-1", "tune 1-2", "tune 1-3"]
+    # The recorder has forgotten it by then.
+    scheduler._seed_of = lambda trial: None
+    scheduler.on_trial_complete(None, trial_of(1, 1), {})
+    scheduler.on_trial_error(None, trial_of(1, 2))
+    assert scheduler._waiting == {"tune 1-3": [(1, 0.9)]}
+
+
+@pytest.mark.ray
+def test_a_search_holds_the_epochs_of_seeds_that_run_and_tune_asks_nothing_of_a_last_result(tmp_path, monkeypatch):
+    asked, held = [], []
+    on_trial_result = MOASHAScheduler.on_trial_result
+
+    def watched(scheduler, controller, trial, told):
+        word = on_trial_result(scheduler, controller, trial, told)
+        asked.append((scheduler, told.get("done")))
+        held.append(len(scheduler._waiting))
+        return word
+
+    monkeypatch.setattr(MOASHAScheduler, "on_trial_result", watched)
+    spec = {
+        "name": "seeds",
+        "trials": 9,
+        "repeats": 3,
+        "data": {"name": "tests.search.cli.tiny:images"},
+        "model": {"args": {"hidden": [8]}},
+        "train": {"epochs": 3, "batch_size": 16},
+        "space": {"methods": ["rand"], "ratio": {"low": 2, "high": 8}, "lr": 0.1},
+        "search": {"early_stopping": {"grace_epochs": 1}},
+    }
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        rows = search.launch(spec, storage=tmp_path / "run").trials.to_pylist()
+    finally:
+        ray.shutdown()
+    assert "finished" in {row["status"] for row in rows if row["repeat"]}
+    assert max(held) == 1, "one that runs"
+    assert not asked[-1][0]._waiting
+    assert not any(done for _, done in asked)
