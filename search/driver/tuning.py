@@ -95,6 +95,7 @@ def run_trials(
     moasha = _early_stopping(spec, reference_accuracy)
     _clear_leftovers(experiment, ledger)
     searcher = LedgerSearcher(ledger, progress.slots)
+    known = _known_epochs(store, finished)
     recorder = Recorder(
         spec.name,
         store,
@@ -102,7 +103,7 @@ def run_trials(
         searcher,
         keeper,
         progress,
-        known_epochs=_known_epochs(store, finished),
+        known_epochs=dict(known),  # It counts on in it.
         watch=watch,
         lost_by=lost_by,
     )
@@ -120,7 +121,7 @@ def run_trials(
                 name="search",
                 storage_path=scratch,
                 search_alg=searcher,
-                scheduler=_scheduler(experiment, searcher, ledger, store, finished, moasha),
+                scheduler=_scheduler(experiment, searcher, ledger, store, finished, known, moasha),
                 num_samples=-1,
                 reuse_actors=True,
                 max_failures=spec.failures.retries,
@@ -195,9 +196,14 @@ def _scheduler(
     ledger: Ledger,
     store: ResultStore,
     finished: Sequence[Mapping[str, Any]],
+    known: Mapping[str, int],
     moasha: MOASHA | None,
 ) -> TrialScheduler:
-    """Return what decides which trials go on: early stopping, filled with what is known, or what lets all."""
+    """Return what decides which trials go on: early stopping, filled with what is known, or what lets all.
+
+    How much memory the trials need that have not ended is not known: they fill their rungs once they tell of their
+    epochs again, up to the ``known`` ones, those in the tables.
+    """
     if moasha is None:
         return FirstComeScheduler()
     judged = judged_rows(finished, experiment.spec)
@@ -206,9 +212,23 @@ def _scheduler(
         if memory.get(row["trial_id"]):
             moasha.report(row["trial_id"], row["epoch"], row["accuracy_val"], memory[row["trial_id"]])
 
+    failed: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in finished:
+        if row["status"] == "failed":
+            failed[row["number"]].append(row)
+
     def seed_of(trial: Any) -> Seed | None:
         run = searcher.runs.get(trial.trial_id)
-        return Seed(run.trial_id, run.number, ledger.is_judged(run)) if run else None
+        if run is None:
+            return None
+        # One that is judged only since the restart was not by what it had reached before.
+        judged_before = stands(run.repeat, failed.get(run.number, ()))
+        return Seed(
+            run.trial_id,
+            run.number,
+            ledger.is_judged(run),
+            known.get(run.trial_id, 0) if judged_before else 0,
+        )
 
     stopped = [row["number"] for row in judged if row["status"] == "pruned"]
     return MOASHAScheduler(moasha, seed_of=seed_of, stopped=stopped)

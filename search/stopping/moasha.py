@@ -47,7 +47,7 @@ class MOASHA:
     """Says of each report whether its trial goes on.
 
     A restart needs no state of its own: reporting the epochs again, in any order that keeps each trial's own, rebuilds
-    the rungs.
+    the rungs. What it says of those epochs is void then: it said another thing while fewer had reached the rung.
     """
 
     def __init__(

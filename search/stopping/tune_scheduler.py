@@ -23,11 +23,13 @@ class Seed(NamedTuple):
         name: The trial's name, the same after a restart.
         number: Number of the proposal.
         judged: Whether its proposal is judged by this one.
+        known: Last epoch by which it was judged before a restart.
     """
 
     name: str
     number: int
     judged: bool
+    known: int = 0
 
 
 class MOASHAScheduler(FirstComeScheduler):
@@ -36,6 +38,8 @@ class MOASHAScheduler(FirstComeScheduler):
     A proposal is judged by the first of its seeds that has not failed, and all of them end with it: judged one by one,
     the lucky ones would go on, and their mean would tell of luck. Trials that train in several rounds (lottery
     tickets) are not judged: until the last round their accuracy is not that of the model whose memory they state.
+    A trial that was judged before a restart fills its rungs with what it tells again, and goes on: ranked among those
+    that came since, it could end at a rung that it had passed.
 
     Results carry ``epoch_rows``, one JSON object an epoch with ``epoch`` and ``accuracy_val``, ``memory`` and
     ``rounds``. A trial's last result says that it is ``done``; Tune asks nothing of that, and tells only its end.
@@ -65,9 +69,10 @@ class MOASHAScheduler(FirstComeScheduler):
         rows = map(json.loads, result["epoch_rows"])
         epochs = self._waiting.pop(trial.trial_id, []) + [(row["epoch"], row["accuracy_val"]) for row in rows]
         if seed.judged:
-            verdicts = [self._moasha.report(seed.name, epoch, reached, result["memory"]) for epoch, reached in epochs]
-            if "stop" in verdicts:
-                self._stopped.add(seed.number)
+            for epoch, accuracy in epochs:
+                verdict = self._moasha.report(seed.name, epoch, accuracy, result["memory"])
+                if verdict == "stop" and epoch > seed.known:
+                    self._stopped.add(seed.number)
         elif seed.number not in self._stopped:
             self._waiting[trial.trial_id] = epochs
         return TrialScheduler.STOP if seed.number in self._stopped else TrialScheduler.CONTINUE

@@ -71,7 +71,7 @@ def test_the_scheduler_of_a_search_knows_its_rungs_its_stopped_proposals_and_who
     searcher = SimpleNamespace(runs={run.trial_id: run for run in runs[5:]})
     moasha = MOASHA(grace_epochs=1, reduction_factor=1.5, max_epochs=9)
     experiment, store = SimpleNamespace(spec=spec), SimpleNamespace(read=lambda table, columns: epochs)
-    scheduler = _scheduler(experiment, searcher, ledger, store, finished, moasha)
+    scheduler = _scheduler(experiment, searcher, ledger, store, finished, {}, moasha)
     assert set(moasha._rungs[1]) == {runs[0].trial_id, runs[4].trial_id}
 
     def told(run, accuracy):
@@ -83,3 +83,30 @@ def test_the_scheduler_of_a_search_knows_its_rungs_its_stopped_proposals_and_who
     assert told(runs[7], 0.1) == "CONTINUE"
     ledger.record(runs[6], end_of(runs[6], status="failed", error="x"))
     assert told(runs[7], 0.1) == "STOP"
+
+
+def test_what_was_judged_before_a_restart_is_not_judged_again(make_spec, make_proposer, end_of):
+    spec = make_spec(trials=9, repeats=3, train={"epochs": 9, "batch_size": 16}, search={"early_stopping": {}})
+    ledger = Ledger(spec, make_proposer(spec))
+    runs = [ledger.next() for _ in range(9)]
+    journal = [run.journal_row("test") for run in ledger.new_runs]
+    finished = [end_of(runs[0]), end_of(runs[3], status="failed", error="x")]
+    ledger = Ledger(spec, make_proposer(spec), journal=journal, finished=finished)
+    epochs = pa.table({"trial_id": [runs[0].trial_id], "epoch": [1], "accuracy_val": [0.9]})
+    searcher = SimpleNamespace(runs={run.trial_id: run for run in runs})
+    moasha = MOASHA(grace_epochs=1, reduction_factor=1.5, max_epochs=9)
+    experiment, store = SimpleNamespace(spec=spec), SimpleNamespace(read=lambda table, columns: epochs)
+    known = {run.trial_id: 1 for run in (runs[4], runs[6], runs[7])}
+    scheduler = _scheduler(experiment, searcher, ledger, store, finished, known, moasha)
+
+    def told(run, *accuracies):
+        rows = [json.dumps({"epoch": n, "accuracy_val": accuracy}) for n, accuracy in enumerate(accuracies, start=1)]
+        result = {"epoch_rows": rows, "memory": 2000, "rounds": 1}
+        return scheduler.on_trial_result(None, SimpleNamespace(trial_id=run.trial_id), result)
+
+    assert told(runs[4], 0.2) == "CONTINUE", "its proposal's first seed had failed before"
+    assert told(runs[6], 0.1) == "CONTINUE", "the first seed of its proposal"
+    assert set(moasha._rungs[1]) == {runs[0].trial_id, runs[4].trial_id, runs[6].trial_id}
+    assert told(runs[7], 0.1) == "CONTINUE", "not judged yet"
+    ledger.record(runs[6], end_of(runs[6], status="failed", error="x"))
+    assert told(runs[7]) == "STOP", "judged for the first time"

@@ -119,6 +119,29 @@ def test_a_seed_that_is_judged_late_fills_each_rung_with_what_it_had_there():
     assert moasha._rungs[1]["1-1"][0] == -0.1
 
 
+def test_a_trial_that_passed_a_rung_before_a_restart_is_not_ranked_there_again():
+    others = [(trial_of(number, 0), result(0.6 + number / 100, 50)) for number in range(6)]
+    kept = make_scheduler()
+    assert kept.on_trial_result(None, trial_of(9, 0), result(0.5, 100)) == TrialScheduler.CONTINUE
+    for trial, told in others:
+        kept.on_trial_result(None, trial, told)
+    again = make_scheduler()
+    for trial, told in others:
+        again.on_trial_result(None, trial, told)
+    again._seed_of = lambda trial: seed_of(trial)._replace(known=1)
+    both = result(0.5, 100)
+    both["epoch_rows"] += result(0.95, 100, epoch=2)["epoch_rows"]
+    assert kept.on_trial_result(None, trial_of(9, 0), result(0.95, 100, epoch=2)) == TrialScheduler.CONTINUE
+    assert again.on_trial_result(None, trial_of(9, 0), both) == TrialScheduler.CONTINUE
+    assert kept._moasha._rungs == again._moasha._rungs
+    for trial, _ in others[:5]:
+        for scheduler in (kept, again):
+            scheduler.on_trial_result(None, trial, result(0.9, 50, epoch=3))
+    late = result(0.1, 100, epoch=3)
+    assert kept.on_trial_result(None, trial_of(9, 0), late) == TrialScheduler.STOP
+    assert again.on_trial_result(None, trial_of(9, 0), late) == TrialScheduler.STOP
+
+
 def test_of_a_seed_that_ends_or_whose_process_dies_nothing_is_held():
     """One that runs again tells all of its epochs again."""
     scheduler = make_scheduler()
