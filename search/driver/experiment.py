@@ -26,7 +26,8 @@ from search.spec.schema import Provenance
 RUNNING = "checkpoints/running"
 MODELS = "checkpoints/models"
 PACKAGES = ("rps-search", "torch", "torchvision", "ray", "optuna", "pyarrow")
-# What may differ between launch and resume: where, how long and what is asked of it, never what is searched.
+# What may differ between launch and resume: where, how long, what is asked of it and what is learned from elsewhere
+# (that may have moved), never what is searched.
 CHANGEABLE = (
     "trials",
     "data.path",
@@ -35,6 +36,7 @@ CHANGEABLE = (
     "failures",
     "disk_budget",
     "search.concurrency",
+    "search.warm_start",
     "train.checkpoint_every_s",
     "train.compile",
     "claims",

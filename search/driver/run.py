@@ -89,10 +89,11 @@ def run_search(
                 from search.driver.tuning import run_trials  # Takes a second: meanwhile.
 
                 prepared = prepare(spec, question)
+                # Before anything is written: a grid may prove too large here, or an earlier experiment missing.
+                ledger = _ledger(experiment, prepared, journal, finished)
                 experiment.save()
                 if experiment.read_meta() is None:
                     experiment.write_meta(prepared.meta)
-                ledger = _ledger(experiment, prepared, journal, finished)
                 progress.total += ledger.repeat(repeat, seeds)
                 if profile.kind != "local":
                     check_storage(experiment.folder.uri, cluster)

@@ -32,7 +32,11 @@ def earlier_proposals(spec: Spec, space: Space) -> list[Past]:
     found: list[Past] = []
     for uri in spec.search.warm_start:
         folder = Folder(uri)
-        _check_comparable(open_experiment(folder).spec, spec, uri)
+        try:
+            old = open_experiment(folder).spec
+        except UserError as error:
+            raise UserError(f"search.warm_start: {error}") from error
+        _check_comparable(old, spec, uri)
         rows = ResultStore(folder).read("trials").to_pylist()
         rows.sort(key=lambda row: row["finished_at"])
         groups = _by_proposal(rows)

@@ -43,6 +43,13 @@ def test_what_does_not_change_what_was_trained_may_change(folder, make_spec):
     assert open_experiment(folder).spec.trials == 60, "a change is written by the driver that holds the folder"
 
 
+def test_a_search_goes_on_when_what_it_started_from_has_moved(folder, make_spec):
+    begin(folder, make_spec(search={"warm_start": ["old"]}))
+    assert open_experiment(folder, ["search.warm_start=[new]"]).spec.search.warm_start == ["new"]
+    with pytest.raises(UserError, match=r"another experiment \(search\.sampler was"):
+        open_experiment(folder, ["search.sampler=gp"])
+
+
 def test_a_launch_that_fails_before_its_first_trial_leaves_no_experiment_behind(folder, make_spec):
     create_or_open(folder, make_spec(trials=3))
     _, existed = create_or_open(folder, make_spec(trials=4))
