@@ -81,6 +81,9 @@ class _Proposal:
 class Ledger:
     """Hands out runs until the budget of trials is met exactly, and tells the proposer how they ended.
 
+    ``stop_reason`` says why nothing more is to be handed out, though there is more; ``exhausted`` why nothing more will
+    be proposed, though the budget is not met: what was proposed is still to run.
+
     Args:
         spec: The experiment.
         proposer: Proposes configurations.
@@ -109,14 +112,18 @@ class Ledger:
         self.handed_out = 0
         self.recorded = 0
         self.stop_reason: str | None = None
-        self.exhausted = False
+        self.exhausted: str | None = None
         self._last_error: tuple[str, int] = ("", 0)
         self._recall(list(journal), {row["trial_id"]: row for row in finished})
 
     @property
     def complete(self) -> bool:
-        """Whether as many trials have ended as the spec asks for, and all further repeats."""
-        return self.recorded >= self._spec.trials and not self._further
+        """Whether as many trials have ended as the spec asks for, or as there can be, and all further repeats."""
+        if self._further:
+            return False
+        if self.exhausted is not None:
+            return self.recorded >= self.handed_out + len(self._waiting)
+        return self.recorded >= self._spec.trials
 
     @property
     def interrupted_ids(self) -> set[str]:
@@ -125,13 +132,13 @@ class Ledger:
 
     def has_ready(self, count: int) -> bool:
         """Whether the next ``count`` runs are there already, or all that will be."""
-        if len(self._waiting) >= count or self.stop_reason is not None:
+        if len(self._waiting) >= count or self.stop_reason is not None or self.exhausted is not None:
             return True
         return self.handed_out + sum(map(self._counts, self._waiting)) >= self._spec.trials
 
     def next(self) -> Run | None:
         """Return the next run; None when all that the spec asks for are handed out, or the search is to stop."""
-        if self.stop_reason is not None and not self.exhausted:
+        if self.stop_reason is not None:
             return None
         self.look_ahead()
         while self._waiting and self.handed_out >= self._spec.trials and self._counts(self._waiting[0]):
@@ -204,7 +211,7 @@ class Ledger:
         try:
             number, suggestion = self._proposer.ask()
         except ExhaustedError as error:
-            self.stop_reason, self.exhausted = str(error), True
+            self.exhausted = str(error)
             return
         self._proposals[number] = _Proposal(self._spec.repeats)
         for repeat in range(self._spec.repeats):

@@ -115,11 +115,12 @@ def run_search(
     if progress.trouble:
         raise UserError(f"{progress.trouble}; make room, then: rps-search resume {experiment.folder}")
     wall = time.monotonic() - began
+    exhausted = ledger.exhausted if ledger.complete else None
     return Outcome(
         progress,
         interrupted=not ledger.complete and ledger.stop_reason is None,
-        stop_reason=ledger.stop_reason,
-        exhausted=ledger.exhausted and ledger.recorded >= ledger.handed_out,
+        stop_reason=ledger.stop_reason or exhausted,
+        exhausted=ledger.stop_reason is None and exhausted is not None,
         wall_seconds=wall,
         shares=_shares(progress, spec.search.pack, starting, wall),
     )

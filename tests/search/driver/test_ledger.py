@@ -134,8 +134,9 @@ def test_a_space_that_is_used_up_stops_the_search(make_spec, make_proposer, end_
     spec = spec.model_copy(update={"space": spec.space.model_copy(update={"budgets": "global"})})
     ledger = Ledger(spec, make_proposer(spec))
     assert len(drain(ledger, end_of)) == 3
-    assert "3 configurations of the space were proposed" in ledger.stop_reason
-    assert ledger.exhausted
+    assert "3 configurations of the space were proposed" in ledger.exhausted
+    assert ledger.stop_reason is None
+    assert ledger.complete
 
 
 def test_a_failed_repeat_does_not_drag_the_mean_down(make_spec, make_proposer, end_of):

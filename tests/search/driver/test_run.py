@@ -5,7 +5,8 @@ import contextlib
 import pytest
 
 from clusters.profile import parse_profile
-from search.driver import run, tuning
+from search.driver import run as run_module
+from search.driver import tuning
 from search.driver.experiment import create_or_open, open_experiment
 from search.driver.prepare import Prepared
 from search.errors import UserError
@@ -20,9 +21,9 @@ META = {"reference": {"accuracy": 0.1, "memory": 1}}
 @pytest.fixture
 def run_spec(tmp_path, monkeypatch):
     """Run a search in a folder, its trials replaced by what ``work`` does with the ledger."""
-    monkeypatch.setattr(run, "session", lambda profile, verbose: contextlib.nullcontext())
-    monkeypatch.setattr(run, "ask", lambda spec: None)
-    monkeypatch.setattr(run, "prepare", lambda spec, question: Prepared(None, Space(spec.space, SHAPES), META))
+    monkeypatch.setattr(run_module, "session", lambda profile, verbose: contextlib.nullcontext())
+    monkeypatch.setattr(run_module, "ask", lambda spec: None)
+    monkeypatch.setattr(run_module, "prepare", lambda spec, question: Prepared(None, Space(spec.space, SHAPES), META))
 
     def run_it(spec, work=lambda ledger: None):
         def run_trials(experiment, data, ledger, *others, **settings):
@@ -30,7 +31,7 @@ def run_spec(tmp_path, monkeypatch):
 
         monkeypatch.setattr(tuning, "run_trials", run_trials)
         experiment, _ = create_or_open(Folder(tmp_path / "run"), spec)
-        return run.run_search(experiment, parse_profile({"kind": "local", "cpus": 1}))
+        return run_module.run_search(experiment, parse_profile({"kind": "local", "cpus": 1}))
 
     return run_it
 
@@ -62,3 +63,53 @@ def test_a_spec_that_cannot_start_leaves_nothing_in_the_way_of_the_corrected_one
     assert Folder(tmp_path / "run").list(recursive=True) == []
     run_spec(right)
     assert open_experiment(Folder(tmp_path / "run")).spec.search == right.search
+
+
+@pytest.fixture
+def small(make_spec):
+    """A search that asks for more trials than its space has: four."""
+    space = {"methods": ["rand"], "ratio": {"choices": [2, 4]}, "lr": {"choices": [0.1, 0.2]}, "budgets": "global"}
+    return make_spec(trials=20, space=space, failures={"stop_after": 2})
+
+
+def all_runs(ledger):
+    runs = [ledger.next() for _ in range(4)]
+    ledger.look_ahead()
+    assert ledger.exhausted
+    return runs
+
+
+def test_a_search_that_has_used_up_its_space_is_over(small, run_spec, end_of):
+    def work(ledger):
+        for run in all_runs(ledger):
+            ledger.record(run, end_of(run))
+
+    outcome = run_spec(small, work)
+    assert (outcome.interrupted, outcome.exhausted) == (False, True)
+    assert "4 configurations of the space were proposed" in outcome.stop_reason
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+def test_an_interruption_after_the_last_proposal_is_told_as_one(put_back, small, run_spec, end_of):
+    def work(ledger):
+        *ended, last = all_runs(ledger)
+        for run in ended:
+            ledger.record(run, end_of(run))
+        if put_back:
+            ledger.put_back(last)
+
+    outcome = run_spec(small, work)
+    assert (outcome.interrupted, outcome.exhausted, outcome.stop_reason) == (True, False, None)
+
+
+def test_what_stops_a_search_stops_it_after_the_last_proposal_as_well(small, run_spec, end_of):
+    def work(ledger):
+        runs = all_runs(ledger)
+        for run in runs[:2]:
+            ledger.record(run, end_of(run, status="failed", error="no"))
+        ledger.put_back(runs[2])
+        assert ledger.next() is None
+
+    outcome = run_spec(small, work)
+    assert (outcome.interrupted, outcome.exhausted) == (False, False)
+    assert outcome.stop_reason == "2 trials in a row failed: no"
