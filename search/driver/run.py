@@ -34,7 +34,7 @@ class Outcome:
         progress: The last state of the search.
         interrupted: Whether a person or a signal stopped it.
         stop_reason: Why the search stopped by itself before all trials had ended, if it did.
-        exhausted: Whether that was because every configuration of the space was tried: there is nothing to go on with.
+        exhausted: Whether that was because nothing new was left to propose: there is nothing to go on with.
         wall_seconds: Time this run of the driver took.
         shares: Where the time of the places for trials went, as shares of their wall time together.
     """

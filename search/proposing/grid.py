@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -58,22 +59,60 @@ class _LevelTrial:
         return self._pick(name, choices)
 
 
+class _WholeTrial(_LevelTrial):
+    """Walks through every whole number of a range too; of real numbers there are too many to walk through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met_real_numbers = False
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self.met_real_numbers |= low < high
+        return float(self._pick(name, [low]))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        # One more than are ever walked through, which tells that some are left: a user's range may have 2^60.
+        return int(self._pick(name, range(low, min(high, low + MOST_POINTS) + 1)))
+
+
 def grid(space: Space, seed: int) -> list[dict[str, Scalar]]:
     """Return all points of the grid in random order, so that a search that ends early has seen all of the space.
 
     Raises:
         UserError: If there are too many.
     """
-    points = list(_walk(space))
+    points = list(islice(_walk(space, _LevelTrial()), MOST_POINTS + 1))
+    if len(points) > MOST_POINTS:
+        raise UserError(
+            f"search.sampler: a grid of more than {MOST_POINTS:,} points; write fewer choices, or sampler: qmc"
+        )
+    return _shuffled(points, seed)
+
+
+def whole_space(space: Space, seed: int) -> tuple[list[dict[str, Scalar]], bool]:
+    """Return the points of a space of choices and whole numbers in random order, and whether these are all.
+
+    Of very many they are the first; where real numbers are drawn there are none.
+    """
+    trial = _WholeTrial()
+    points: list[dict[str, Scalar]] = []
+    for point in _walk(space, trial):
+        if trial.met_real_numbers:
+            return [], False
+        if len(points) == MOST_POINTS:
+            return _shuffled(points, seed), False
+        points.append(point)
+    return _shuffled(points, seed), True
+
+
+def _shuffled(points: Sequence[dict[str, Scalar]], seed: int) -> list[dict[str, Scalar]]:
     order = np.random.default_rng(seed).permutation(len(points))
     return [points[index] for index in order]
 
 
-def _walk(space: Space) -> Iterator[dict[str, Scalar]]:
-    trial = _LevelTrial()
-    for _ in range(MOST_POINTS):
+def _walk(space: Space, trial: _LevelTrial) -> Iterator[dict[str, Scalar]]:
+    while True:
         space.suggest(trial)
         yield trial.drawn
         if not trial.advance():
             return
-    raise UserError(f"search.sampler: a grid of more than {MOST_POINTS:,} points; write fewer choices, or sampler: qmc")

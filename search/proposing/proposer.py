@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 
-from optuna.distributions import CategoricalDistribution
-
-from search.proposing.blocks import everything
 from search.proposing.cube import CubeModel
-from search.proposing.grid import grid
+from search.proposing.grid import grid, whole_space
 from search.proposing.models import KINDS, Model, StudyModel
 from search.proposing.past import Past, Status, observe
 from search.proposing.per_method import PerMethod
@@ -21,7 +19,7 @@ RANDOM_ATTEMPTS = 30
 
 
 class ExhaustedError(Exception):
-    """Every configuration of the space was proposed."""
+    """Every configuration was proposed, or none that is new was found."""
 
 
 class Proposer:
@@ -50,7 +48,9 @@ class Proposer:
         self._chance = CubeModel("random", space, seed + 1)
         self._model = _model(sampler, space, seed, startup_trials)
         self._first: list[dict[str, Scalar]] = space.known() if enqueue_known and sampler != "grid" else []
-        self._grid = iter(grid(space, seed)) if sampler == "grid" else None
+        points = grid(space, seed) if sampler == "grid" else []
+        self._grid = iter(points) if sampler == "grid" else None
+        self._grid_size = len(points)
         self._keys: set[int] = set()
         self._in_flight: dict[int, Suggestion] = {}
         self._next = 0
@@ -67,7 +67,7 @@ class Proposer:
                 break
             self._model.tell(number, None)
         else:
-            raise ExhaustedError(f"all {len(self._keys)} configurations of the space were proposed")
+            raise ExhaustedError(self._what_is_exhausted())
         self._next += 1
         self._keys.add(suggestion.key)
         self._in_flight[number] = suggestion
@@ -84,8 +84,22 @@ class Proposer:
             yield self._model.ask(number, {}, attempt)
         for attempt in range(RANDOM_ATTEMPTS):
             yield self._model.ask(number, self._chance.ask(number, {}, attempt).params, 0)
-        if all(isinstance(kind, CategoricalDistribution) for kind in everything(self._space).values()):
-            yield from (self._model.ask(number, point, 0) for point in grid(self._space, self._seed))
+        points, _ = self._rest
+        yield from (self._model.ask(number, point, 0) for point in points)
+
+    @cached_property
+    def _rest(self) -> tuple[Iterator[dict[str, Scalar]], bool]:
+        """The points of a space of choices and whole numbers that were not walked past, and whether they are all."""
+        points, all_of_it = whole_space(self._space, self._seed)
+        return iter(points), all_of_it
+
+    def _what_is_exhausted(self) -> str:
+        if self._grid is not None:
+            return f"all {self._grid_size} points of the grid were proposed"
+        _, all_of_it = self._rest
+        if all_of_it:
+            return f"all {len(self._keys)} configurations of the space were proposed"
+        return f"nothing new was found beside the {len(self._keys)} configurations that were proposed"
 
     def tell(
         self,

@@ -1,0 +1,80 @@
+"""Spaces whose end can be reached: what is proposed last, and what is said then."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from search.proposing import ExhaustedError, Proposer
+from search.proposing import grid as grid_module
+from search.proposing.grid import whole_space
+from search.space import Space
+from search.spec import SpaceSpec
+
+
+def space(draw):
+    """A space of one method without any choice, to which a user's function adds what it draws."""
+    fields = SpaceSpec(methods=["rps"], ratio=4, lr=0.1, budgets="global")
+    return Space(fields, {"fc": (10, 10)}, extension=lambda trial, s: replace(s, weight_decay=draw(trial) * 1e-5))
+
+
+def whole_numbers(trial):
+    return trial.suggest_int("wd", 1, 60)
+
+
+def real_numbers_now_and_then(trial):
+    return trial.suggest_float("wd", 0.0, 1.0) if trial.suggest_int("kind", 0, 9) == 9 else 1
+
+
+def without_effect(trial):
+    return 1 + 0 * trial.suggest_float("idle", 0.0, 1.0)
+
+
+def endless(trial):
+    return trial.suggest_int("wd", 0, 2**70)
+
+
+def run_out(draw, sampler):
+    """Propose until there is nothing more; return what was proposed and what is said then."""
+    proposer = Proposer(space(draw), sampler=sampler)
+    proposed = []
+    with contextlib.suppress(ExhaustedError):
+        for _ in range(200):
+            number, suggestion = proposer.ask()
+            proposed.append(suggestion.weight_decay)
+            proposer.tell(number, status="finished", accuracy=0.5, memory=100.0)
+    assert len(set(proposed)) == len(proposed)
+    with pytest.raises(ExhaustedError) as error:
+        proposer.ask()
+    return proposed, str(error.value)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "qmc"])
+def test_whole_numbers_are_proposed_to_the_last_one(sampler):
+    proposed, said = run_out(whole_numbers, sampler)
+    assert sorted(proposed) == pytest.approx([n * 1e-5 for n in range(1, 61)])
+    assert said == "all 60 configurations of the space were proposed"
+
+
+def test_a_grid_claims_its_own_points_only():
+    proposed, said = run_out(whole_numbers, "grid")
+    assert sorted(proposed) == pytest.approx([n * 1e-5 for n in (1, 16, 30, 45, 60)])
+    assert said == "all 5 points of the grid were proposed"
+
+
+def test_of_what_is_not_walked_through_to_its_end_nothing_is_claimed(monkeypatch):
+    proposed, said = run_out(without_effect, "random")
+    assert (len(proposed), said) == (1, "nothing new was found beside the 1 configurations that were proposed")
+    monkeypatch.setattr(grid_module, "MOST_POINTS", 3)
+    proposed, said = run_out(whole_numbers, "random")
+    assert len(proposed) < 60
+    assert said == f"nothing new was found beside the {len(proposed)} configurations that were proposed"
+
+
+def test_only_choices_and_whole_numbers_are_walked_through_and_not_too_many(monkeypatch):
+    assert whole_space(space(real_numbers_now_and_then), 0) == ([], False)
+    monkeypatch.setattr(grid_module, "MOST_POINTS", 60)
+    points, all_of_it = whole_space(space(whole_numbers), 0)
+    assert (sorted(point["wd"] for point in points), all_of_it) == (list(range(1, 61)), True)
+    points, all_of_it = whole_space(space(endless), 0)
+    assert (sorted(point["wd"] for point in points), all_of_it) == (list(range(60)), False)
