@@ -38,7 +38,8 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
     model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
     for method, ranges in spec.space.methods.items():
         _, ratio = bounds(spec.space.searched(method, "ratio"))
-        check_feasible(method, model, torch.zeros(1, *data.shape), ratio=ratio, args=ranges.args)
+        image = torch.zeros(1, *data.shape)
+        check_feasible(method, model, image, ratio=ratio, args=ranges.args, epochs=spec.train.epochs)
     weights = read_weights(spec.model)
     if weights is not None:
         load_weights_(model, weights, where=str(spec.model.weights))

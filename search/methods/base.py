@@ -141,15 +141,15 @@ def loads_with(loader: Loader) -> Callable[[Callable[..., Compressed]], Callable
     return register
 
 
-Check = Callable[[nn.Module, Tensor, float, Mapping[str, SearchedValue]], None]
+Check = Callable[[nn.Module, Tensor, float, Mapping[str, SearchedValue], int], None]
 _CHECKS: dict[Callable[..., Compressed], Check] = {}
 
 
 def checked_by(check: Check) -> Callable[[Callable[..., Compressed]], Callable[..., Compressed]]:
     """Say what finds out before a search begins that every trial of a method would fail at its highest ratio.
 
-    ``check`` is given the uncompressed model, one image as a batch, that ratio and the method's further arguments as
-    the spec has them, and raises ValueError where no trial can do it.
+    ``check`` is given the uncompressed model, one image as a batch, that ratio, the method's further arguments as the
+    spec has them and the epochs of a training, and raises ValueError where no trial can do it.
     """
 
     def register(method: Callable[..., Compressed]) -> Callable[..., Compressed]:
@@ -160,9 +160,15 @@ def checked_by(check: Check) -> Callable[[Callable[..., Compressed]], Callable[.
 
 
 def check_feasible(
-    method: str, model: nn.Module, example_input: Tensor, *, ratio: float, args: Mapping[str, SearchedValue]
+    method: str,
+    model: nn.Module,
+    example_input: Tensor,
+    *,
+    ratio: float,
+    args: Mapping[str, SearchedValue],
+    epochs: int,
 ) -> None:
-    """Refuse a highest ratio that a method cannot come near on a model.
+    """Refuse a highest ratio that a method cannot come near on a model, and arguments that no trial can be given.
 
     Args:
         method: Its name.
@@ -170,6 +176,7 @@ def check_feasible(
         example_input: One image as a batch, ``(1, C, H, W)``.
         ratio: The highest ratio that is searched.
         args: The method's further arguments, searched or not.
+        epochs: Epochs of a training.
 
     Raises:
         UserError: If every trial there would fail.
@@ -178,7 +185,7 @@ def check_feasible(
     if check is None:
         return
     try:
-        check(model, example_input, ratio, args)
+        check(model, example_input, ratio, args, epochs)
     except ValueError as error:
         raise UserError(f"space.methods.{method}: {error}") from error
 

@@ -22,7 +22,9 @@ from search.methods.base import Compressed, Workbench, checked_by, least, loads_
 from search.spec.fields import SearchedValue
 
 
-def _check(model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue]) -> None:
+def _check(
+    model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue], epochs: int
+) -> None:
     check_reachable(model, example_input, ratio=ratio, floor=least(args, "floor", 1))
 
 

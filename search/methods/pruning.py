@@ -13,7 +13,9 @@ from search.methods.base import Compressed, Workbench, checked_by, least, loss_f
 from search.spec.fields import SearchedValue
 
 
-def _check(model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue]) -> None:
+def _check(
+    model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue], epochs: int
+) -> None:
     """Find floors that no trial can meet; whose scores rank the weights does not matter for that."""
     floor, scope = least(args, "floor", 0), args.get("scope", "global")
     config = PruneConfig(

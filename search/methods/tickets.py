@@ -9,9 +9,22 @@ from typing import Literal
 from torch import Tensor, nn
 
 from baselines import LotteryConfig, PruneConfig, Ticket, prune_, save_sparse, sparse_summary
-from search.methods.base import Compressed, Workbench
+from search.methods.base import Compressed, Workbench, checked_by, least
+from search.spec.fields import SearchedValue
 
 
+def _check(
+    model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue], epochs: int
+) -> None:
+    _check_rewinding(least(args, "rewind_epochs", 0), epochs)
+
+
+def _check_rewinding(rewind_epochs: int, epochs: int) -> None:
+    if not 0 <= rewind_epochs < epochs:
+        raise ValueError(f"0 <= rewind_epochs < train.epochs must hold, but got {rewind_epochs} of {epochs}")
+
+
+@checked_by(_check)
 def ltr(
     bench: Workbench,
     *,
@@ -31,10 +44,7 @@ def ltr(
         rewind_epochs: Epoch to rewind to.
         rewind: What is set back: the weights and the schedule, or the schedule only.
     """
-    if not 0 <= rewind_epochs < bench.config.train.epochs:
-        raise ValueError(
-            f"0 <= rewind_epochs < train.epochs must hold, but got {rewind_epochs} of {bench.config.train.epochs}"
-        )
+    _check_rewinding(rewind_epochs, bench.config.train.epochs)
     final = PruneConfig(
         method="mag",
         ratio=bench.config.ratio,

@@ -66,6 +66,19 @@ def test_a_ratio_that_cutting_channels_cannot_reach_is_refused_before_any_trial(
     assert facts(ratio=20, args={"floor": {"choices": [1, 60]}})[1].groups
 
 
+def test_an_epoch_to_rewind_to_that_no_training_reaches_is_refused_before_any_trial():
+    def facts(rewind, epochs):
+        args = {"rewind_epochs": rewind}
+        return find_facts(Spec(train={"epochs": epochs}, space=SpaceSpec(methods={"ltr": {"args": args}})))
+
+    with pytest.raises(
+        UserError, match=r"space\.methods\.ltr: 0 <= rewind_epochs < train\.epochs must hold, but got 2 of 2"
+    ):
+        facts(2, epochs=2)
+    facts(2, epochs=3)
+    facts({"choices": [1, 2]}, epochs=2)  # some trials can
+
+
 @pytest.mark.parametrize(
     ("rounds", "got"),
     [
