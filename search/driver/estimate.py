@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from search.errors import UserError
 from search.results import pace
 from search.results.folder import Folder
 from search.results.store import ResultStore
-from search.spec import Spec
+from search.spec import Choices, Spec
 from search.spec.load import parse_spec
 
 # The program is loaded before the launch that results tell of, and shows the frontier after the last trial.
@@ -79,15 +80,12 @@ def probe(spec: Spec) -> Iterator[list[str]]:
     """Run two short searches on this machine, one trial at a time and as many as fit; give their folders for a while.
 
     Raises:
-        UserError: If the spec is wrong, or its trials do not fit on this machine.
+        UserError: If the spec is wrong, its trials do not fit on this machine, or all of a method's fail.
     """
     from clusters import load_profile
     from search.driver.run import run_search
 
-    trials = max(4, len(spec.space.methods)) * spec.repeats
-    changes = [f"trials={trials}", f"train.epochs={min(spec.train.epochs, PROBE_EPOCHS)}", "claims=[]"]
-    if spec.search.early_stopping:
-        changes.append("search.early_stopping=null")
+    changes = _shortened(spec)
     text = spec.model_dump_json(exclude={"provenance"})
     with tempfile.TemporaryDirectory(prefix="rps-probe-") as scratch:
         folders = []
@@ -97,8 +95,46 @@ def probe(spec: Spec) -> Iterator[list[str]]:
             outcome = run_search(experiment, load_profile("local"))
             if outcome.interrupted:
                 raise UserError("the probe was interrupted; write --seconds S or --results DIR instead")
+            _check_methods(experiment.folder, spec)
             folders.append(f"{scratch}/{name}")
         yield folders
+
+
+def _shortened(spec: Spec) -> list[str]:
+    """Return what to change in a spec so that a short search tries each of its methods once, as it would be trained."""
+    epochs = min(spec.train.epochs, PROBE_EPOCHS)
+    changes: dict[str, object] = {
+        "trials": max(4, len(spec.space.methods)) * spec.repeats,
+        "train.epochs": epochs,
+        "train.warmup_epochs": 0,  # May be longer than the probe, and takes no time of its own.
+        "claims": [],
+        "search.early_stopping": None,
+        "search.warm_start": [],  # Its trials were trained for longer.
+        # The well-known allocations are one of each method; a grid would begin anywhere.
+        "search.sampler": "random",
+        "search.enqueue_known": True,
+    }
+    tickets = spec.space.methods.get("ltr")
+    rewind = tickets.args.get("rewind_epochs") if tickets else None
+    numbers = rewind.choices if isinstance(rewind, Choices) else [rewind]
+    whole = [number for number in numbers if isinstance(number, int)]
+    if epochs and len(whole) == len(numbers):
+        # To the same share of the epochs, or later rounds would be a smaller part of a trial than they are.
+        scaled = sorted({number * epochs // spec.train.epochs for number in whole})
+        changes["space.methods.ltr.args.rewind_epochs"] = {"choices": scaled}
+    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+
+
+def _check_methods(folder: Folder, spec: Spec) -> None:
+    """Refuse a probe that tells nothing of a method: a plan without it would leave out what may take longest."""
+    rows = ResultStore(folder).read("trials", ["method", "status", "error"]).to_pylist()
+    ended = {row["method"] for row in rows if row["status"] == "finished"}
+    for method in spec.space.methods:
+        if method not in ended:
+            why = next((row["error"] for row in rows if row["method"] == method), "none was tried")
+            raise UserError(
+                f"--probe: no trial of method {method!r} ended well ({why}); write --seconds S or --results DIR instead"
+            )
 
 
 def _read(folder: str, spec: Spec) -> _Earlier:

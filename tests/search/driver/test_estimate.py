@@ -1,6 +1,7 @@
 """What a plan learns from folders of earlier searches, made up so that the answer is known."""
 
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -8,12 +9,15 @@ from typer.testing import CliRunner
 from clusters.planning import Conditions, Workload, fleets, simulate
 from clusters.profile import parse_profile
 from search.cli.app import app
-from search.driver.estimate import from_results
+from search.driver import run
+from search.driver.estimate import from_results, probe
 from search.driver.experiment import create_or_open
 from search.errors import UserError
+from search.proposing import Proposer
 from search.results.folder import Folder
 from search.results.store import ResultStore
-from search.spec import parse_spec
+from search.space import Space
+from search.spec import Choices, load_spec, parse_spec
 
 TRIALS = 24
 START_S = 9.0
@@ -96,6 +100,69 @@ def test_what_is_not_known_is_said(tmp_path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "by how much they slow each other at 2 is not known" in done.stderr
+
+
+@pytest.fixture
+def probed(monkeypatch):
+    """Probe a spec, its searches replaced by one trial of each method, those of ``failing`` in vain; return theirs."""
+
+    def probe_it(spec, failing=()):
+        short = []
+
+        def run_search(experiment, profile):
+            short.append(experiment.spec)
+            experiment.save()
+            begin = datetime.fromisoformat(experiment.spec.provenance.created_at)
+            rows = [
+                {"trial_id": f"{number:012x}", "experiment": "e", "number": number, "repeat": 0, "seed": number}
+                | {"status": "failed" if method in failing else "finished", "error": f"{method} cannot"}
+                | {"method": method, "host": "here", "params_json": "{}", "config_json": "{}", "train_seconds": 1.0}
+                | {"started_at": begin, "finished_at": begin + timedelta(seconds=2), "setup_seconds": 0.0}
+                for number, method in enumerate(experiment.spec.space.methods)
+            ]
+            ResultStore(experiment.folder).append("trials", rows)
+            return SimpleNamespace(interrupted=False)
+
+        monkeypatch.setattr(run, "run_search", run_search)
+        with probe(spec) as folders:
+            assert len(from_results(spec, folders, Conditions()).seconds) == 2 * len(spec.space.methods)
+        return short
+
+    return probe_it
+
+
+def test_a_probe_shortens_what_hangs_on_the_number_of_epochs(probed):
+    changes = ["train.warmup_epochs=5", "search.warm_start=[old]", "search.early_stopping={grace_epochs: 9}"]
+    alone, together = probed(load_spec("studies/figure_cifar10", changes))
+    assert (alone.search.concurrency, together.search.concurrency) == (1, None)
+    for short in (alone, together):
+        assert (short.train.epochs, short.train.warmup_epochs) == (2, 0)
+        assert (short.search.warm_start, short.search.early_stopping) == ([], None)
+        assert short.space.methods["ltr"].args == {"rewind_epochs": Choices(choices=[0]), "fraction": 0.2}
+
+
+def test_a_probe_rewinds_lottery_tickets_to_the_same_share_of_their_training(probed):
+    def rewinds_to(rewind, epochs):
+        args = f"space.methods={{ltr: {{args: {{rewind_epochs: {rewind}}}}}}}"
+        return probed(parse_spec("{}", [args, f"train.epochs={epochs}"]))[0].space.methods["ltr"].args["rewind_epochs"]
+
+    assert rewinds_to(1, epochs=2) == Choices(choices=[1])
+    assert rewinds_to("{choices: [0, 1, 5, 8]}", epochs=10) == Choices(choices=[0, 1])
+
+
+def test_a_probe_tries_each_method_whatever_the_sampler(probed):
+    spec = load_spec("studies/figure_cifar10")
+    short, _ = probed(spec)
+    shapes = {"a": (100, 100), "b": (100, 100)}
+    proposer = Proposer(
+        Space(short.space, shapes), sampler=short.search.sampler, enqueue_known=short.search.enqueue_known
+    )
+    assert {proposer.ask()[1].method for _ in range(short.trials // short.repeats)} == set(spec.space.methods)
+
+
+def test_a_probe_that_tells_nothing_of_a_method_is_refused(probed):
+    with pytest.raises(UserError, match=r"no trial of method 'ltr' ended well \(ltr cannot\); write --seconds"):
+        probed(load_spec("studies/figure_cifar10"), failing={"ltr"})
 
 
 @pytest.mark.ray
