@@ -93,7 +93,9 @@ def evaluate(
 def replay(
     directory: Directory,
     trial: Annotated[str, typer.Option(metavar="ID", help="Trial to train again.")],
-    keep: Annotated[bool, typer.Option("--keep", help="Keep its model in the folder, for export.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep its model in the folder, for export, if nothing differs.")
+    ] = False,
     data: DataPath = None,
     allow_code: AllowCode = False,
 ) -> None:
@@ -118,22 +120,24 @@ def replay(
         try:
             report = again.step()
         except DivergedError as error:
-            _not_reproduced(str(error))
+            _not_reproduced(str(error), keep)
         print(f"epoch {report.epoch}: loss {report.loss:.4f}, validation {report.accuracy_val:.2%}", file=sys.stderr)
     end = again.finish()
-    if keep:
-        experiment.folder.write_whole(model_path(row["trial_id"]), end.model_file)
     different = False
     for column in ("accuracy", "accuracy_val", "loss", "stored_bytes", "epochs_run"):
         same = end.row[column] == row[column]
         different |= not same
         print(f"{column}: {end.row[column]} now, {row[column]} in the table{'' if same else '  <- differs'}")
     if different:
-        _not_reproduced("another device, or other versions?")
+        _not_reproduced("another device, or other versions?", keep)
+    if keep:
+        # Only now: what is exported later carries the figures of the table.
+        experiment.folder.write_whole(model_path(row["trial_id"]), end.model_file)
 
 
-def _not_reproduced(why: str) -> NoReturn:
-    print(f"rps-search: the trial was not reproduced ({why})", file=sys.stderr)
+def _not_reproduced(why: str, keep: bool) -> NoReturn:
+    kept = "; its model is not kept" if keep else ""
+    print(f"rps-search: the trial was not reproduced ({why}){kept}", file=sys.stderr)
     sys.exit(DIFFERENT)
 
 

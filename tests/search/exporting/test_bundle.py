@@ -91,6 +91,16 @@ def test_a_trial_that_is_not_reproduced_is_told(call, runs):
     assert "the trial was not reproduced" in err
 
 
+def test_a_model_that_differs_from_the_table_does_not_take_the_place_of_the_one_that_was_kept(call, runs):
+    trial = config_of("dense", seed=4).trial_id
+    model = runs / "checkpoints" / "models" / f"{trial}.safetensors"
+    model.write_bytes(b"precious")
+    code, _, err = call("replay", runs, "--trial", trial, "--keep")
+    assert code == 3
+    assert err.splitlines()[-1].endswith("; its model is not kept")
+    assert model.read_bytes() == b"precious"
+
+
 def test_a_trial_that_diverges_now_is_not_reproduced(call, runs):
     row = next(row for row in ResultStore(Folder(runs)).read("trials").to_pylist() if row["status"] == "finished")
     config = config_of("dense").model_copy(update={"lr": 1e30})
