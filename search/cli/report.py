@@ -44,7 +44,7 @@ def convert(
     ] = None,
 ) -> None:
     """Write the results for TensorBoard or optuna-dashboard, and print the command that opens them."""
-    from search.report.convert import to_optuna, to_tensorboard
+    from search.report.convert import sqlite_url, to_optuna, to_tensorboard
     from search.report.write import place_for
     from search.results import load
 
@@ -56,4 +56,4 @@ def convert(
     else:
         place = place_for(folders, out, "optuna.db")
         to_optuna(results, place)
-        print(printable(f"optuna-dashboard {shlex.quote(f'sqlite:///{place}')}"))
+        print(printable(f"optuna-dashboard {shlex.quote(sqlite_url(place))}"))

@@ -68,7 +68,7 @@ def _write_runs(results: Results, folder: Path, writer_type: type[SummaryWriter]
 
 
 def to_optuna(results: Results, file: Path) -> int:
-    """Write a file that ``optuna-dashboard sqlite:///FILE`` opens: one study an experiment.
+    """Write a file that optuna-dashboard opens by its :func:`sqlite_url`: one study an experiment.
 
     The objectives are validation accuracy (made large) and stored bytes (made small). Trials that finished are complete
     ones, those stopped early pruned, the others failed.
@@ -91,13 +91,20 @@ def to_optuna(results: Results, file: Path) -> int:
     return len(rows)
 
 
+def sqlite_url(file: Path) -> str:
+    """Return the URL of an SQLite file: what has a meaning in URLs, such as ``?``, may be in its name."""
+    import sqlalchemy  # Optuna's own way to its files.
+
+    return sqlalchemy.URL.create("sqlite", database=str(file)).render_as_string()
+
+
 def _write_study(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     import optuna
 
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+        storage = optuna.storages.RDBStorage(sqlite_url(file))
         for experiment in dict.fromkeys(row["experiment"] for row in rows):
             study = optuna.create_study(storage=storage, study_name=experiment, directions=["maximize", "minimize"])
             with warnings.catch_warnings():

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import optuna
 import pytest
 
+from search.cli.report import Viewer, convert
 from search.errors import UserError
 from search.report.convert import to_optuna, to_tensorboard
 from search.results import load
@@ -26,6 +28,18 @@ def test_optuna_reads_the_study_back(tmp_path: Path) -> None:
         assert trial.params == json.loads(row["params_json"])
         if row["status"] == "finished":
             assert trial.values == [row["accuracy_val"], row["stored_bytes"]]
+
+
+def test_the_printed_command_opens_a_file_whose_name_means_something_in_urls(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = tmp_path / "why? 50%25 {of} it" / "study?x=1#a.db"
+    convert([str(write_demo(tmp_path / "e", 2, repeats=1, epochs=2))], to=Viewer.OPTUNA, out=file)
+    assert file.is_file()
+    assert [path.name for path in tmp_path.iterdir() if path.name != "e"] == [file.parent.name]
+    program, url = shlex.split(capsys.readouterr().out)
+    assert program == "optuna-dashboard"
+    assert len(optuna.load_study(study_name="demo", storage=url).trials) == 2
 
 
 def test_a_study_is_never_written_over(tmp_path: Path) -> None:
