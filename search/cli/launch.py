@@ -110,8 +110,8 @@ def status(directory: Directory) -> None:
 
     experiment = open_experiment(Folder(directory))
     spec = experiment.spec
-    columns = ["trial_id", "repeat", "status", "method", "accuracy_val", "stored_bytes", "stored_parameters", "error"]
-    rows = ResultStore(experiment.folder).read("trials", columns).to_pylist()
+    columns = ["trial_id", "number", "repeat", "status", "method", "accuracy_val", "stored_bytes", "stored_parameters"]
+    rows = ResultStore(experiment.folder).read("trials", [*columns, "error"]).to_pylist()
     progress = Progress(spec.name, planned(spec, rows), spec.objectives.memory, spec.train.epochs)
     progress.recall(rows)
     print(plain_line(progress))

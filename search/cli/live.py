@@ -76,11 +76,12 @@ class _PlainLines:
 
 def plain_line(progress: Progress) -> str:
     """Return the state of a search in one line."""
-    best = max((accuracy for _, accuracy, _ in progress.frontier), default=None)
+    frontier = progress.frontier
+    best = max((accuracy for _, accuracy, _ in frontier), default=None)
     parts = [f"{progress.ended}/{progress.total} trials", f"{len(progress.running)} running"]
     parts += [f"{count} {status}" for status, count in progress.counts.items() if count and status != "finished"]
     parts.append(f"best accuracy {best:.1%} (validation)" if best is not None else "no accuracy yet")
-    parts.append(f"{len(progress.frontier)} on the frontier")
+    parts.append(f"{len(frontier)} on the frontier")
     left = progress.seconds_left
     if left is not None and progress.ended < progress.total:
         parts.append(f"about {duration(left)} left")

@@ -12,8 +12,18 @@ from search.spec import Spec
 
 
 @dataclass
+class _Point:
+    """A proposal: sums over its finished seeds."""
+
+    method: str
+    seeds: int = 0
+    memory: float = 0.0
+    accuracy: float = 0.0
+
+
+@dataclass
 class Progress:
-    """Counts, the best accuracy by memory, and where the time went.
+    """Counts, the best accuracy by memory, and where the time went. Seeds are averaged first, as in every frontier.
 
     Attributes:
         experiment: Name of the experiment.
@@ -23,8 +33,6 @@ class Progress:
         slots: Trials that run at once.
         counts: Ended trials by status.
         running: Epoch that each running trial has reached.
-        best: Best validation accuracy and its method, by decade of memory.
-        frontier: Non-dominated ``(memory, validation accuracy, method)``, by memory.
         seconds: Time of ended trials by what it went into: setup, training, evaluation.
         trouble: What stops the search, if anything does.
     """
@@ -36,13 +44,12 @@ class Progress:
     slots: int = 1
     counts: dict[str, int] = field(default_factory=lambda: {"finished": 0, "pruned": 0, "failed": 0})
     running: dict[str, int] = field(default_factory=dict)
-    best: dict[int, tuple[float, str]] = field(default_factory=dict)
-    frontier: list[tuple[float, float, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"setup": 0.0, "training": 0.0, "evaluation": 0.0})
     trouble: str | None = None
     first_start: float | None = None
     ended_here: int = 0
     last_failure: str | None = None
+    _points: dict[int | str, _Point] = field(default_factory=dict)
 
     @property
     def ended(self) -> int:
@@ -55,6 +62,29 @@ class Progress:
         if not self.ended_here or self.first_start is None:
             return None
         return (time.monotonic() - self.first_start) / self.ended_here * (self.total - self.ended)
+
+    @property
+    def frontier(self) -> list[tuple[float, float, str]]:
+        """Non-dominated ``(memory, validation accuracy, method)``, means over the seeds so far, by memory."""
+        found: list[tuple[float, float, str]] = []
+        for memory, accuracy, method in sorted(self._means(), key=lambda point: (point[0], -point[1])):
+            if not found or accuracy > found[-1][1]:
+                found.append((memory, accuracy, method))
+        return found
+
+    @property
+    def best(self) -> dict[int, tuple[float, str]]:
+        """Best validation accuracy, a mean over the seeds so far, and its method, by decade of memory."""
+        found: dict[int, tuple[float, str]] = {}
+        for memory, accuracy, method in self._means():
+            decade = math.floor(math.log10(max(memory, 1)))
+            if accuracy > found.get(decade, (-1.0, ""))[0]:
+                found[decade] = (accuracy, method)
+        return found
+
+    def _means(self) -> Iterable[tuple[float, float, str]]:
+        # Asked for when they are shown: a further seed moves a point, and what it hid may come back.
+        return ((one.memory / one.seeds, one.accuracy / one.seeds, one.method) for one in self._points.values())
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Count the trials of earlier runs of the driver."""
@@ -83,15 +113,15 @@ class Progress:
         self.counts[row["status"]] += 1
         if row["status"] == "failed":
             self.last_failure = row.get("error")
-        if row["status"] != "finished":
+        memory, accuracy = row.get(self.memory), row.get("accuracy_val")
+        if row["status"] != "finished" or not memory or accuracy is None or not math.isfinite(accuracy):
             return
-        memory, accuracy, method = row[self.memory], row["accuracy_val"], row["method"]
-        decade = math.floor(math.log10(max(memory, 1)))
-        if accuracy > self.best.get(decade, (-1.0, ""))[0]:
-            self.best[decade] = (accuracy, method)
-        if not any(m <= memory and a >= accuracy for m, a, _ in self.frontier):
-            kept = [p for p in self.frontier if not (p[0] >= memory and p[1] <= accuracy)]
-            self.frontier = sorted([*kept, (memory, accuracy, method)])
+        # A row of another program may have no number.
+        key = row["trial_id"] if row["number"] is None else row["number"]
+        point = self._points.setdefault(key, _Point(row["method"]))
+        point.seeds += 1
+        point.memory += memory
+        point.accuracy += accuracy
 
 
 def planned(spec: Spec, rows: Iterable[Mapping[str, Any]]) -> int:

@@ -16,6 +16,7 @@ def progress():
         found.ended_row(
             {
                 "trial_id": str(number),
+                "number": number,
                 "status": "finished",
                 "method": "rps",
                 "accuracy_val": accuracy,

@@ -169,6 +169,16 @@ def test_the_dense_model_is_the_reference_for_the_other_measure(run: Run, folder
     assert "hypervolume" not in run("frontier", folder, "--measure", "stored_parameters")[2]
 
 
+def test_status_averages_seeds_first_as_the_frontier_does(run: Run, folder: Path) -> None:
+    (folder / "spec.yaml").write_text("name: again\n")
+    store = ResultStore(Folder(folder))
+    first = next(row for row in store.read("trials").to_pylist() if row["trial_id"] == "t0")
+    store.append("trials", [first | {"trial_id": "lucky", "repeat": 1, "accuracy_val": 1.0}])
+    found = [row["accuracy_val"] for row in json.loads(run("frontier", folder, "--format", "json")[1])]
+    assert found == [0.75, 0.9, 0.92]
+    assert "best accuracy 92.0% (validation), 3 on the frontier" in run("status", folder)[1]
+
+
 def test_a_folder_of_no_trials_has_an_empty_frontier(run: Run, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     code, _, err = run("frontier", tmp_path)
