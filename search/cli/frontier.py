@@ -159,7 +159,7 @@ class _Asked:
     def history(self) -> pa.Table:
         from search.results.hypervolume import history
 
-        reference = self._reference()
+        reference = self._reference()  # Refused, if it is, before anything is said.
         if reference is None:
             raise UserError(
                 "--history needs one experiment, whose reference point is known for stored_bytes and stored_parameters"
@@ -199,6 +199,7 @@ class _Asked:
 
     def explain(self, found: pa.Table) -> None:
         """Say on stderr what the frontier is made of, and its hypervolume where a reference point is known."""
+        reference = self._reference()  # Refused, if it is, before anything is said.
         used = int(sum(self.points["seeds"].to_pylist()))
         left_out = self.trials.num_rows - used
         note = (
@@ -212,7 +213,6 @@ class _Asked:
             f" ({used} trials{note})",
             file=sys.stderr,
         )
-        reference = self._reference()
         if reference is not None and not self.by and self.points.num_rows:
             from search.results.hypervolume import hypervolume
 

@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from clusters.errors import ClusterError
 from clusters.profile import Profile
 from clusters.session import session
 from clusters.storage import check_storage
+from search.config import TrialConfig
 from search.driver.experiment import Experiment
 from search.driver.interrupt import sigterm_as_interrupt
 from search.driver.lease import Lease
@@ -24,6 +27,7 @@ from search.registry import resolve
 from search.results.parts import DamagedPartError
 from search.results.schema import TableName
 from search.results.store import ResultStore
+from search.spec.load import describe
 
 
 @dataclass
@@ -137,7 +141,14 @@ def _ledger(
         startup_trials=spec.search.startup_trials,
         enqueue_known=spec.search.enqueue_known,
     )
-    return Ledger(spec, proposer, journal=journal, finished=finished, earlier=earlier_proposals(spec, prepared.space))
+    earlier = earlier_proposals(spec, prepared.space)
+    try:
+        return Ledger(spec, proposer, journal=journal, finished=finished, earlier=earlier)
+    except ValidationError as error:
+        raise UserError(
+            f"{experiment.folder}: the config_json of a trial is no configuration ({describe(error, TrialConfig)}); "
+            "no search goes on from it: launch the spec again with another --storage"
+        ) from error
 
 
 def _read_whole(store: ResultStore, table: TableName) -> list[dict[str, Any]]:

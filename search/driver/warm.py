@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from search.config import TrialConfig
 from search.driver.experiment import open_experiment
 from search.driver.ledger import outcome
@@ -16,6 +18,7 @@ from search.results.folder import Folder
 from search.results.store import ResultStore
 from search.space import SETTINGS, Space, Suggestion, locate
 from search.spec import Spec
+from search.spec.load import describe
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +29,8 @@ def earlier_proposals(spec: Spec, space: Space) -> list[Past]:
     What does not lie in the space of this search is left out, with a warning that counts it.
 
     Raises:
-        UserError: If a folder holds no experiment, or one on other data, another model or another recipe, whose
-            accuracies say nothing about this one's.
+        UserError: If a folder holds no experiment, one whose trials cannot be read, or one on other data, another model
+            or another recipe, whose accuracies say nothing about this one's.
     """
     found: list[Past] = []
     for uri in spec.search.warm_start:
@@ -39,7 +42,13 @@ def earlier_proposals(spec: Spec, space: Space) -> list[Past]:
         _check_comparable(old, spec, uri)
         rows = ResultStore(folder).read("trials").to_pylist()
         rows.sort(key=lambda row: row["finished_at"])
-        groups = _by_proposal(rows)
+        try:
+            groups = _by_proposal(rows)
+        except ValidationError as error:
+            raise UserError(
+                f"search.warm_start: the config_json of a trial of {uri} is no configuration "
+                f"({describe(error, TrialConfig)}); leave it out of the list"
+            ) from error
         located = [(locate(space, _suggestion(group[0])), group) for group in groups]
         here = [outcome(suggestion.params, group, spec) for suggestion, group in located if suggestion is not None]
         if len(here) < len(groups):

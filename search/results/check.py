@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from search.errors import UserError
 from search.results.duplicates import Source, resolved, shared_hashes
+from search.results.facts import parse_config, parse_meta
 from search.results.folder import Folder
-from search.results.load import META_PATH, SPEC_PATH, read_meta
+from search.results.load import META_PATH, SPEC_PATH
 from search.results.parts import DamagedPartError, PartName, conform, read_footer, salvage
 from search.results.points import MEASURES
 from search.results.schema import KEYS, TABLES, TableName
@@ -65,7 +66,7 @@ def check(folder: Folder) -> list[Finding]:
         found += [_damaged(store, name, problem) for problem in problems]
         found += _interrupted(store, name, snapshot)
         found += _duplicates(store, name, [part for part in snapshot.parts if part.path in healthy])
-    return found + _values(store) + _journal(store)
+    return found + _values(store) + _configs(store) + _journal(store)
 
 
 def _spec(folder: Folder) -> list[Finding]:
@@ -82,12 +83,14 @@ def _spec(folder: Folder) -> list[Finding]:
 
 def _meta(folder: Folder) -> list[Finding]:
     try:
-        read_meta(folder)
-    except UserError as error:
-        if isinstance(error.__cause__, OSError):
-            return [Finding(META_PATH, str(error.__cause__), "")]
+        parse_meta(folder.read(META_PATH))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        return [Finding(META_PATH, str(error), "")]
+    except ValueError as error:
         remedy = "move it to the quarantine; resuming the search writes it anew"
-        return [Finding(META_PATH, "it is not valid JSON", remedy, lambda: _quarantine(folder, META_PATH))]
+        return [Finding(META_PATH, f"it cannot be used: {error}", remedy, lambda: _quarantine(folder, META_PATH))]
     return []
 
 
@@ -176,6 +179,16 @@ def _values(store: ResultStore) -> list[Finding]:
             what = f"{strange.num_rows} finished trials have no {wanted} {column} (trials {named})"
             found.append(Finding(f"{PREFIX}/trials", f"{what}; frontiers leave them out", "", harmless=True))
     return found
+
+
+def _configs(store: ResultStore) -> list[Finding]:
+    """Find trials whose configuration nobody can read; a row of another program may have none."""
+    trials = store.read("trials", ["trial_id", "config_json"]).filter(pc.field("config_json").is_valid())
+    odd = [row["trial_id"] for row in trials.to_pylist() if parse_config(row["config_json"]) is None]
+    if not odd:
+        return []
+    what = f"{len(odd)} trials have a config_json that is no mapping with a learning rate (trials {', '.join(odd[:5])})"
+    return [Finding(f"{PREFIX}/trials", f"{what}; claims leave them out, and a search cannot go on from them", "")]
 
 
 def _journal(store: ResultStore) -> list[Finding]:

@@ -6,6 +6,7 @@ The interval covers the seeds, not the choice of test images, and each line alon
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from search.results.facts import parse_config
 from search.results.intervals import welch
 from search.results.merged import FOLDER, read_all
 from search.results.store import ResultStore
@@ -22,6 +24,7 @@ from search.spec.fields import Scalar, flattened
 
 Verdict = Literal["holds", "does not hold", "not decided"]
 _COLUMNS = ("experiment", "number", "repeat", "status", "accuracy", "accuracy_val", "config_json")
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -70,20 +73,30 @@ class Judged:
 
 
 def candidates(stores: Sequence[ResultStore]) -> list[Candidate]:
-    """Return the proposals of some experiments, in the order of their numbers; those that only failed too."""
+    """Return the proposals of some experiments, in the order of their numbers; those that only failed too.
+
+    Rows whose configuration cannot be read are left out, with a warning that counts them.
+    """
     trials = read_all(stores, "trials", list(_COLUMNS), folder=True)
     found: dict[tuple[int, str, int], Candidate] = {}
+    odd = 0
     for row in trials.sort_by([("number", "ascending"), ("repeat", "ascending")]).to_pylist():
         key = (row[FOLDER], row["experiment"], row["number"])
         if row["config_json"] is None:
             continue  # a row of another program
+        config = parse_config(row["config_json"])
+        if config is None:
+            odd += 1
+            continue
         if key not in found:
-            found[key] = Candidate(row["number"], flattened(json.loads(row["config_json"])))
+            found[key] = Candidate(row["number"], flattened(config))
         if row["status"] == "failed":
             found[key].failed += 1
         elif row["status"] == "finished" and _finite(row["accuracy"]) and _finite(row["accuracy_val"]):
             found[key].accuracy.append(row["accuracy"])
             found[key].accuracy_val.append(row["accuracy_val"])
+    if odd:
+        logger.warning("%d trials whose configuration cannot be read are left out; rps-search check names them", odd)
     return list(found.values())
 
 

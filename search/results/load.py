@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from search.errors import UserError
+from search.results.facts import parse_meta
 from search.results.folder import Folder
 from search.results.merged import read_all
 from search.results.schema import TableName
@@ -107,21 +107,16 @@ def read_meta(folder: Folder) -> dict[str, Any]:
     """Return the experiment-wide facts that the driver wrote; {} if there are none.
 
     Raises:
-        UserError: If the file is damaged or cannot be read.
+        UserError: If the file is damaged, holds something else, or cannot be read.
     """
     try:
-        found = json.loads(folder.read(META_PATH))
+        return parse_meta(folder.read(META_PATH))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UserError(f"{folder}/{META_PATH}: cannot be read: {error}") from error
     except ValueError as error:
-        raise UserError(
-            f"{folder}/{META_PATH}: not valid JSON ({error}); run rps-search check on the folder"
-        ) from error
-    if not isinstance(found, dict):
-        raise UserError(f"{folder}/{META_PATH}: a mapping of facts is expected, but this is a {type(found).__name__}")
-    return found
+        raise UserError(f"{folder}/{META_PATH}: {error}; run rps-search check on the folder") from error
 
 
 def read_spec(folder: Folder) -> Spec | None:

@@ -254,6 +254,14 @@ def test_claims_are_judged_from_the_spec_that_lies_in_the_folder(run: Run, folde
     assert (line["difference"], line["verdict"], line["seeds"]) == (pytest.approx(0.5), "holds", 2)
 
 
+@pytest.mark.parametrize("command", ["frontier", "compare", "report"])
+def test_facts_of_another_kind_are_refused_in_one_line(run: Run, folder: Path, command: str) -> None:
+    (folder / "results/meta.json").write_text('{"reference": 3}')
+    code, out, err = run(command, folder)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "results/meta.json: reference: " in err
+
+
 def test_one_search_is_compared_with_itself(run: Run, folder: Path) -> None:
     store = ResultStore(Folder(folder))
     assert len({row["experiment"] for row in store.read("trials").to_pylist()}) > 1

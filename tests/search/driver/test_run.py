@@ -7,8 +7,9 @@ import pytest
 from clusters.profile import parse_profile
 from search.driver import run as run_module
 from search.driver import tuning
-from search.driver.experiment import create_or_open, open_experiment
+from search.driver.experiment import Experiment, create_or_open, open_experiment
 from search.driver.prepare import Prepared
+from search.driver.run import _ledger
 from search.errors import UserError
 from search.proposing import grid
 from search.results.folder import Folder
@@ -113,3 +114,13 @@ def test_what_stops_a_search_stops_it_after_the_last_proposal_as_well(small, run
     outcome = run_spec(small, work)
     assert (outcome.interrupted, outcome.exhausted) == (False, False)
     assert outcome.stop_reason == "2 trials in a row failed: no"
+
+
+@pytest.mark.parametrize("config", ["not json", "[]", '{"method": "rps", "ratio": 2}'])
+def test_a_search_does_not_go_on_from_a_trial_whose_configuration_cannot_be_read(config, make_spec, tmp_path):
+    spec = make_spec()
+    experiment = Experiment(Folder(tmp_path), spec)
+    row = {"trial_id": "a", "number": 0, "repeat": 0, "status": "finished", "params_json": "{}", "config_json": config}
+    prepared = Prepared(None, Space(spec.space, SHAPES), {})
+    with pytest.raises(UserError, match=r"the config_json of a trial is no configuration .* another --storage"):
+        _ledger(experiment, prepared, [], [row])

@@ -40,6 +40,16 @@ def test_earlier_results_are_learnt_as_means_and_not_tried_again(earlier, make_s
     assert all((run.config.method, run.config.ratio, run.config.lr) not in old for run in runs)
 
 
+def test_a_trial_whose_configuration_cannot_be_read_is_refused_in_a_sentence(earlier, make_spec):
+    uri, rows = earlier
+    ResultStore(Folder(uri)).append("trials", [rows[0] | {"trial_id": "odd", "config_json": "[]"}])
+    spec = make_spec(search={"sampler": "random", "warm_start": [uri]})
+    with pytest.raises(
+        UserError, match=r"search.warm_start: the config_json of a trial of .* leave it out of the list"
+    ):
+        earlier_proposals(spec, Space(spec.space, SHAPES))
+
+
 def test_what_lies_outside_the_space_is_left_out_and_counted(earlier, make_spec, caplog):
     spec = make_spec(
         space={"methods": ["rps"], "ratio": {"low": 2, "high": 20}, "budgets": "layers"},

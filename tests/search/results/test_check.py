@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -111,14 +112,14 @@ def test_lost_and_foreign_files_go_to_the_quarantine(sound: ResultStore, caplog:
     assert sound.folder.read("results/quarantine/epochs/notes.parquet") == b"mine"
 
 
-def test_a_lost_journal_is_rebuilt_from_the_trials(sound: ResultStore) -> None:
+def test_a_lost_journal_is_rebuilt_from_the_trials(sound: ResultStore, trial) -> None:
     for entry in sound.folder.list("results/proposals"):
         sound.folder.delete(entry.path)
     (finding,) = check(sound.folder)
     assert finding.what.startswith("6 trials are missing")
     assert repaired(sound) == []
     row = sound.read("proposals").to_pylist()[2]
-    assert (row["number"], row["config_json"], row["origin"]) == (2, '{"method": "rps"}', None)
+    assert (row["number"], row["config_json"], row["origin"]) == (2, trial(2)["config_json"], None)
 
 
 def test_duplicates_are_reported_and_merged_away(sound: ResultStore, trial, caplog: pytest.LogCaptureFixture) -> None:
@@ -169,6 +170,41 @@ def test_facts_that_cannot_be_read_are_told_and_refused_in_a_sentence(sound: Res
     assert (finding.path, finding.repair) == ("results/meta.json", None)
     with pytest.raises(UserError, match=r"results/meta.json: cannot be read: .*directory"):
         read_meta(sound.folder)
+
+
+ODD_FACTS = {
+    b"{": r"not valid JSON \(Expecting",
+    b"[1]": "a mapping of facts is expected, but this is a list",
+    b'{"reference": 3}': "reference: input should be a valid dictionary .*, but got 3",
+    b'{"reference": {"accuracy": 0.1}}': "reference.memory: field required",
+    b'{"reference": {"accuracy": 0.1, "memory": NaN}}': "reference.memory: input should be a finite number",
+    b'{"memory": "flops", "reference": {"accuracy": 0.1, "memory": 9}}': "memory: .*'stored_bytes' or .*'flops'",
+    b'{"layer_sizes": {"fc": "many"}}': "layer_sizes.fc: input should be a valid integer",
+}
+
+
+@pytest.mark.parametrize(("content", "why"), ODD_FACTS.items(), ids=map(str, range(len(ODD_FACTS))))
+def test_facts_that_are_not_what_readers_need_are_told_once_and_set_aside(
+    sound: ResultStore, content: bytes, why: str
+) -> None:
+    sound.folder.write_whole("results/meta.json", content)
+    with pytest.raises(UserError, match=f"results/meta.json: {why}.*; run rps-search check on the folder"):
+        read_meta(sound.folder)
+    (finding,) = check(sound.folder)
+    assert (finding.path, finding.harmless) == ("results/meta.json", False)
+    assert re.match(f"it cannot be used: {why}", finding.what)
+    assert repaired(sound) == []
+    assert read_meta(sound.folder) == {}
+
+
+@pytest.mark.parametrize(
+    "config", ["not json", "[]", '{"method": "rps"}', '{"lr": "high"}', '{"lr": NaN}', "[" * 99999]
+)
+def test_a_configuration_that_nobody_can_read_is_told(sound: ResultStore, trial, config: str) -> None:
+    sound.append("trials", [trial(6, config_json=config), trial(7, config_json=None)])
+    (finding,) = [f for f in check(sound.folder) if f.path == "results/trials"]
+    assert not finding.harmless
+    assert finding.what.startswith("1 trials have a config_json that is no mapping with a learning rate (trials 00")
 
 
 def test_sizes_that_cannot_be_are_told(sound: ResultStore, trial) -> None:

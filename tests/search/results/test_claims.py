@@ -153,6 +153,16 @@ def test_a_side_that_only_failed_is_said_to_have(add, judged):
     assert (line.where, line.note) == (None, "no finished trial has method mag")
 
 
+def test_rows_whose_configuration_cannot_be_read_are_left_out_and_counted(add, judged, store, trial, caplog):
+    add("rps", (0.9, 0.9), (0.9, 0.9))
+    add("snip", (0.5, 0.5), (0.5, 0.5))
+    odd = ("not json", "[]", '{"method": "rps"}', '{"method": "rps", "lr": true}')
+    store.append("trials", [trial(900 + n, config_json=text, accuracy_val=1.0) for n, text in enumerate(odd)])
+    (line,) = judged(HIGHER)
+    assert table([line])["accuracy"].to_pylist() == [0.9]
+    assert "4 trials whose configuration cannot be read are left out" in caplog.text
+
+
 def test_a_claim_about_no_field_of_a_trial_is_refused():
     with pytest.raises(ValueError, match="unknown field of a trial 'methd': did you mean 'method'"):
         ClaimSpec(**HIGHER | {"of": {"methd": "rps"}})
