@@ -218,7 +218,7 @@ class Recorder(Callback):
 def _last_error(trial: Trial) -> str:
     """Return what Tune noted of a trial's last failure. Its own accessors look where nothing is copied to."""
     try:
-        text = Path(trial.error_file or "").read_text(encoding="utf-8")
+        text = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     return text.rpartition("Failure #")[2].partition("\n")[2]

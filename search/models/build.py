@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -96,21 +95,17 @@ def _arguments(
 
 def _check_output(model: nn.Module, name: str, data_shape: tuple[int, int, int], classes: int) -> None:
     images = "x".join(map(str, data_shape))
-    # Some networks give more in training: auxiliary classifiers. A copy, since batch-norm keeps what it sees there.
-    for subject, where in ((model.eval(), ""), (copy.deepcopy(model).train(), " in training")):
-        try:
-            with torch.no_grad():
-                output = subject(torch.zeros(2, *data_shape))
-        except Exception as error:
-            if subject is not model:
-                return  # Its trials fail with a reason of their own, which knows more: memory may be short for now.
-            raise UserError(f"model {name!r}: cannot take images of shape {images}: {_first(error)}") from error
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        if shape != (2, classes):
-            raise UserError(
-                f"model {name!r}: must map 2 images of shape {images} to (2, {classes}), one number for each "
-                f"class, but gave {shape}{where}"
-            )
+    try:
+        with torch.no_grad():
+            output = model.eval()(torch.zeros(2, *data_shape))
+    except Exception as error:
+        raise UserError(f"model {name!r}: cannot take images of shape {images}: {_first(error)}") from error
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if shape != (2, classes):
+        raise UserError(
+            f"model {name!r}: must map 2 images of shape {images} to (2, {classes}), one number for each "
+            f"class, but gave {shape}"
+        )
 
 
 def _first(error: Exception) -> str:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from baselines.masks import masking_gradients
 from search.data.batches import DeviceSplit, check_batch_size, steps_per_epoch, train_batches
 from search.data.images import ImageData
-from search.errors import DIVERGED
+from search.errors import DIVERGED, UserError
 from search.spec.schema import TrainSpec
 from search.training.compiled import compiled_forward
 from search.training.engine import Engine
@@ -207,7 +207,13 @@ class Trainer:
         whole = self.compiled is not None and len(labels) == self.train.batch_size
         forward = self.compiled if whole and self.compiled is not None else self.model
         with self.engine.forward_context():
-            loss = functional.cross_entropy(forward(inputs).float(), labels, label_smoothing=self.train.label_smoothing)
+            logits = forward(inputs)
+            if not isinstance(logits, torch.Tensor):  # As in evaluation it is: that was looked at before.
+                raise UserError(
+                    f"the model must give one tensor in training too, but gave a {type(logits).__name__}; switch its "
+                    "auxiliary outputs off in model.args, such as aux_logits: false"
+                )
+            loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.train.label_smoothing)
         loss.backward()
         if self.train.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.train.grad_clip)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch import nn
 
 from baselines import save_sparse
 from search.driver.exchange import REPORT_EVERY_S, model_path, report_interval
@@ -12,6 +13,7 @@ from search.errors import UserError
 from search.methods import Compressed
 from search.results.folder import Folder
 from search.results.store import ResultStore
+from search.spec import ModelSpec
 from search.trial import Trial
 
 
@@ -140,3 +142,22 @@ def test_the_name_of_a_file_that_is_not_utf_8_is_told_as_far_as_tables_hold_it(t
     row = {"trial_id": "0" * 12, "experiment": "e", "number": 0, "repeat": 0, "seed": 0, "method": "rps"}
     store.append("trials", [row | {"status": "failed", "params_json": "{}", "config_json": "{}", "error": reason}])
     assert store.read("trials")["error"].to_pylist() == [reason]
+
+
+class Auxiliary(nn.Linear):
+    """Gives more in training than in evaluation, as Inception does."""
+
+    def forward(self, inputs):
+        logits = super().forward(inputs.flatten(1))
+        return (logits, logits) if self.training else logits
+
+
+def with_auxiliary(*, num_classes, in_channels):
+    return Auxiliary(36 * in_channels, num_classes)
+
+
+def test_a_network_with_auxiliary_outputs_is_told_of_them(make_config, settings, tiny_data):
+    config = make_config("dense", model=ModelSpec(name="tests.search.driver.test_runner:with_auxiliary"))
+    row = json.loads(TrialRunner(config.model_dump_json(), tiny_data, settings).step()["trial_row"])
+    assert row["status"] == "failed"
+    assert row["error"].startswith("the model must give one tensor in training too, but gave a tuple; switch its")

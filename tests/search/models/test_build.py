@@ -101,24 +101,12 @@ def flat(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, num_classes))
 
 
-class WithAuxiliary(nn.Module):
-    """Gives more in training than in evaluation, as Inception does."""
-
-    def __init__(self, num_classes):
-        super().__init__()
-        self.flat = flat(num_classes)
-
-    def forward(self, x):
-        return (self.flat(x), self.flat(x)) if self.training else self.flat(x)
-
-
 @pytest.mark.parametrize(
     ("function", "message"),
     [
         (lambda num_classes: "a network", r"must return a torch.nn.Module, not str"),
         (lambda num_classes: flat(5), r"must map 2 images of shape 3x32x32 to \(2, 10\), .* but gave \(2, 5\)"),
         (lambda num_classes: nn.Conv2d(3, num_classes, 1), r".* but gave \(2, 10, 32, 32\)"),
-        (lambda num_classes: WithAuxiliary(num_classes), r".* but gave tuple in training"),
         (lambda num_classes: nn.LSTM(32, num_classes), r"cannot take images of shape 3x32x32: .+"),
         (lambda num_classes: nn.Linear(-1, num_classes), r"cannot be built with num_classes=10: .+"),
         (lambda num_classes, needed: flat(num_classes), r"cannot be built with num_classes=10: .*'needed'"),
