@@ -11,7 +11,7 @@ from typing import Any
 from search.spec import Spec
 
 
-@dataclass
+@dataclass(slots=True)
 class _Point:
     """A proposal: sums over its finished seeds."""
 
@@ -82,9 +82,11 @@ class Progress:
                 found[decade] = (accuracy, method)
         return found
 
-    def _means(self) -> Iterable[tuple[float, float, str]]:
-        # Asked for when they are shown: a further seed moves a point, and what it hid may come back.
-        return ((one.memory / one.seeds, one.accuracy / one.seeds, one.method) for one in self._points.values())
+    def _means(self) -> list[tuple[float, float, str]]:
+        # Asked for when they are shown: a further seed moves a point, and what it hid may come back. Copied at once, since
+        # another thread may show what this one counts.
+        points = list(self._points.values())
+        return [(one.memory / one.seeds, one.accuracy / one.seeds, one.method) for one in points if one.seeds]
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Count the trials of earlier runs of the driver."""
