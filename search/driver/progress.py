@@ -83,8 +83,8 @@ class Progress:
         return found
 
     def _means(self) -> list[tuple[float, float, str]]:
-        # Asked for when they are shown: a further seed moves a point, and what it hid may come back. Copied at once, since
-        # another thread may show what this one counts.
+        # Asked for when they are shown: a further seed moves a point, and what it hid may come back. Copied at once,
+        # since another thread may show what this one counts.
         points = list(self._points.values())
         return [(one.memory / one.seeds, one.accuracy / one.seeds, one.method) for one in points if one.seeds]
 
