@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -148,6 +149,11 @@ def _ledger(
         raise UserError(
             f"{experiment.folder}: the config_json of a trial is no configuration ({describe(error, TrialConfig)}); "
             "no search goes on from it: launch the spec again with another --storage"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{experiment.folder}: the params_json of a trial is no JSON ({error}); no search goes on from it: launch "
+            "the spec again with another --storage"
         ) from error
 
 

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from clusters.profile import parse_profile
+from search.config import TrialConfig
 from search.driver import run as run_module
 from search.driver import tuning
 from search.driver.experiment import Experiment, create_or_open, open_experiment
@@ -116,11 +117,20 @@ def test_what_stops_a_search_stops_it_after_the_last_proposal_as_well(small, run
     assert outcome.stop_reason == "2 trials in a row failed: no"
 
 
-@pytest.mark.parametrize("config", ["not json", "[]", '{"method": "rps", "ratio": 2}'])
-def test_a_search_does_not_go_on_from_a_trial_whose_configuration_cannot_be_read(config, make_spec, tmp_path):
+GOOD = TrialConfig(method="rps", ratio=2, lr=0.1, weight_decay=0).model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("config", "params", "message"),
+    [
+        *((config, "{}", r"config_json of a trial is no configuration") for config in ("not json", "[]", "{}")),
+        (GOOD, "not json", r"params_json of a trial is no JSON \(Expecting value"),
+    ],
+)
+def test_a_search_does_not_go_on_from_a_trial_that_cannot_be_read(config, params, message, make_spec, tmp_path):
     spec = make_spec()
     experiment = Experiment(Folder(tmp_path), spec)
-    row = {"trial_id": "a", "number": 0, "repeat": 0, "status": "finished", "params_json": "{}", "config_json": config}
+    row = {"trial_id": "a", "number": 0, "repeat": 0, "status": "finished"}
     prepared = Prepared(None, Space(spec.space, SHAPES), {})
-    with pytest.raises(UserError, match=r"the config_json of a trial is no configuration .* another --storage"):
-        _ledger(experiment, prepared, [], [row])
+    with pytest.raises(UserError, match=rf"{message}.* another --storage"):
+        _ledger(experiment, prepared, [], [row | {"params_json": params, "config_json": config}])
