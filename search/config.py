@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from search.spec.fields import Scalar, SpecModel
+from search.spec.load import describe
 from search.spec.schema import DataSpec, ModelSpec, TrainSpec
 
 # Where files lie, how often a checkpoint is written and whether code is compiled do not change what a trial computes;
@@ -63,6 +65,46 @@ class TrialConfig(SpecModel):
                 if value != default:
                     fields[name] = value
         return found
+
+
+class UnreadableTrialError(ValueError):
+    """A row of the tables tells of no trial.
+
+    Attributes:
+        column: The column that cannot be read.
+        why: What is wrong with it, as the end of a sentence.
+    """
+
+    def __init__(self, column: str, why: str) -> None:
+        super().__init__(f"the {column} of a trial {why}")
+        self.column, self.why = column, why
+
+
+def recorded_config(row: Mapping[str, Any]) -> TrialConfig:
+    """Return the trial that a row of the tables tells of.
+
+    Raises:
+        UnreadableTrialError: If it tells of none.
+    """
+    try:
+        return TrialConfig.model_validate_json(row["config_json"] or "")
+    except ValidationError as error:
+        raise UnreadableTrialError("config_json", f"is no configuration ({describe(error, TrialConfig)})") from error
+
+
+def recorded_params(row: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return the proposal that a row of the tables tells of, as the sampler named it.
+
+    Raises:
+        UnreadableTrialError: If it tells of none.
+    """
+    try:
+        found = json.loads(row["params_json"] or "")
+    except (ValueError, RecursionError) as error:
+        raise UnreadableTrialError("params_json", f"is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise UnreadableTrialError("params_json", f"is no mapping, but a {type(found).__name__}")
+    return found
 
 
 def with_current(config: TrialConfig, data: DataSpec, model: ModelSpec, train: TrainSpec) -> TrialConfig:

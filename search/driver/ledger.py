@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from search.config import TrialConfig, derive_seed, with_current
+from search.config import TrialConfig, derive_seed, recorded_config, recorded_params, with_current
 from search.errors import DIVERGED
 from search.proposing import ExhaustedError, Past, Proposer, combine, constraint_values, is_feasible
 from search.space import Suggestion
@@ -223,12 +223,11 @@ class Ledger:
         """Rebuild the state of an interrupted search from its tables."""
         ids = {(row["number"], row["repeat"]): trial_id for trial_id, row in finished.items()}
         for row in [*journal, *finished.values()]:
-            config = TrialConfig.model_validate_json(row["config_json"])
             run = Run(
-                with_current(config, self._spec.data, self._spec.model, self._spec.train),
+                with_current(recorded_config(row), self._spec.data, self._spec.model, self._spec.train),
                 row["number"],
                 row["repeat"],
-                json.loads(row["params_json"]),
+                recorded_params(row),
                 row.get("origin") or "sampler",
                 ids.get((row["number"], row["repeat"])),
             )

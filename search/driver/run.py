@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from clusters.errors import ClusterError
 from clusters.profile import Profile
 from clusters.session import session
 from clusters.storage import check_storage
-from search.config import TrialConfig
+from search.config import UnreadableTrialError
 from search.driver.experiment import Experiment
 from search.driver.interrupt import sigterm_as_interrupt
 from search.driver.lease import Lease
@@ -28,7 +25,6 @@ from search.registry import resolve
 from search.results.parts import DamagedPartError
 from search.results.schema import TableName
 from search.results.store import ResultStore
-from search.spec.load import describe
 
 
 @dataclass
@@ -145,15 +141,9 @@ def _ledger(
     earlier = earlier_proposals(spec, prepared.space)
     try:
         return Ledger(spec, proposer, journal=journal, finished=finished, earlier=earlier)
-    except ValidationError as error:
+    except UnreadableTrialError as error:
         raise UserError(
-            f"{experiment.folder}: the config_json of a trial is no configuration ({describe(error, TrialConfig)}); "
-            "no search goes on from it: launch the spec again with another --storage"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{experiment.folder}: the params_json of a trial is no JSON ({error}); no search goes on from it: launch "
-            "the spec again with another --storage"
+            f"{experiment.folder}: {error}; no search goes on from it: launch the spec again with another --storage"
         ) from error
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
-from search.config import TrialConfig
+from search.config import NOT_IDENTITY, UnreadableTrialError, recorded_config, recorded_params
 from search.driver.experiment import open_experiment
 from search.driver.ledger import outcome
 from search.errors import UserError
@@ -18,7 +15,6 @@ from search.results.folder import Folder
 from search.results.store import ResultStore
 from search.space import SETTINGS, Space, Suggestion, locate
 from search.spec import Spec
-from search.spec.load import describe
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +40,11 @@ def earlier_proposals(spec: Spec, space: Space) -> list[Past]:
         rows.sort(key=lambda row: row["finished_at"])
         try:
             groups = _by_proposal(rows)
-        except ValidationError as error:
+            located = [(locate(space, _suggestion(group[0])), group) for group in groups]
+        except UnreadableTrialError as error:
             raise UserError(
-                f"search.warm_start: the config_json of a trial of {uri} is no configuration "
-                f"({describe(error, TrialConfig)}); leave it out of the list"
+                f"search.warm_start: the {error.column} of a trial of {uri} {error.why}; leave it out of the list"
             ) from error
-        located = [(locate(space, _suggestion(group[0])), group) for group in groups]
         here = [outcome(suggestion.params, group, spec) for suggestion, group in located if suggestion is not None]
         if len(here) < len(groups):
             logger.warning(
@@ -63,20 +58,20 @@ def earlier_proposals(spec: Spec, space: Space) -> list[Past]:
 
 
 def _suggestion(row: Mapping[str, Any]) -> Suggestion:
-    config = TrialConfig.model_validate_json(row["config_json"])
+    config = recorded_config(row)
     settings: dict[str, Any] = {name: getattr(config, name) for name in SETTINGS}
-    return Suggestion(**settings, params=json.loads(row["params_json"]))
+    return Suggestion(**settings, params=recorded_params(row))
 
 
 def _by_proposal(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(TrialConfig.model_validate_json(row["config_json"]).proposal_id, []).append(row)
+        groups.setdefault(recorded_config(row).proposal_id, []).append(row)
     return list(groups.values())
 
 
 def _check_comparable(old: Spec, new: Spec, uri: str) -> None:
-    for part, ignored in (("data", {"path"}), ("model", {"weights"}), ("train", {"checkpoint_every_s", "compile"})):
+    for part, ignored in NOT_IDENTITY.items():
         before = getattr(old, part).model_dump(exclude=ignored)
         now = getattr(new, part).model_dump(exclude=ignored)
         different = [key for key in now if before[key] != now[key]]

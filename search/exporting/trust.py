@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
-from search.config import TrialConfig
+from search.config import TrialConfig, UnreadableTrialError, recorded_config
 from search.errors import UserError
 from search.registry import DATASETS, METHODS, MODELS
 
@@ -45,8 +43,8 @@ def config_of(row: Mapping[str, Any]) -> TrialConfig:
     """
     trial = repr(row["trial_id"])
     try:
-        config = TrialConfig.model_validate_json(row["config_json"] or "")
-    except ValidationError as error:
+        config = recorded_config(row)
+    except UnreadableTrialError as error:
         raise UserError(f"trial {trial}: its row holds no configuration that can be read") from error
     if config.trial_id != row["trial_id"]:
         raise UserError(f"trial {trial}: its row holds the configuration of another trial, {config.trial_id}")

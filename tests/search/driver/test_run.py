@@ -125,6 +125,7 @@ GOOD = TrialConfig(method="rps", ratio=2, lr=0.1, weight_decay=0).model_dump_jso
     [
         *((config, "{}", r"config_json of a trial is no configuration") for config in ("not json", "[]", "{}")),
         (GOOD, "not json", r"params_json of a trial is no JSON \(Expecting value"),
+        (GOOD, "[]", r"params_json of a trial is no mapping, but a list"),
     ],
 )
 def test_a_search_does_not_go_on_from_a_trial_that_cannot_be_read(config, params, message, make_spec, tmp_path):

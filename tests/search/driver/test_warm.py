@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from search.driver.experiment import create_or_open
@@ -40,13 +42,13 @@ def test_earlier_results_are_learnt_as_means_and_not_tried_again(earlier, make_s
     assert all((run.config.method, run.config.ratio, run.config.lr) not in old for run in runs)
 
 
-def test_a_trial_whose_configuration_cannot_be_read_is_refused_in_a_sentence(earlier, make_spec):
+@pytest.mark.parametrize("column", ["config_json", "params_json"])
+def test_a_trial_that_cannot_be_read_is_refused_in_a_sentence(column, earlier, make_spec):
     uri, rows = earlier
-    ResultStore(Folder(uri)).append("trials", [rows[0] | {"trial_id": "odd", "config_json": "[]"}])
+    rows = [{**rows[0], "trial_id": "odd", "finished_at": datetime(2000, 1, 1, tzinfo=UTC), column: "[]"}]
+    ResultStore(Folder(uri)).append("trials", rows)
     spec = make_spec(search={"sampler": "random", "warm_start": [uri]})
-    with pytest.raises(
-        UserError, match=r"search.warm_start: the config_json of a trial of .* leave it out of the list"
-    ):
+    with pytest.raises(UserError, match=rf"search.warm_start: the {column} of a trial of .* leave it out of the list"):
         earlier_proposals(spec, Space(spec.space, SHAPES))
 
 
