@@ -122,10 +122,8 @@ class _Walk:
             value = self._module(node, inputs[0] if len(inputs) == 1 else None)
         elif node.op in ("call_function", "call_method") and inputs:
             value = self._function(node, inputs)
-        if value is None and not _reads_another_size(
-            node, inputs
-        ):  # not understood: what it reads has to stay as it is
-            self._freeze(inputs)
+        if value is None and not _reads_another_size(node, inputs):
+            self._freeze(inputs)  # not understood: what it reads has to stay as it is
         return value
 
     def _freeze(self, values: list[_Value]) -> None:

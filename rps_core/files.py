@@ -74,7 +74,7 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SavedFile
         stored = pack(array.psi, sharing.config.psi_dtype)
         errors[array.group.name] = relative_error(array.psi.cpu(), unpack(stored))
         tensors |= {_part(array.key, number): tensor for number, tensor in enumerate(stored)}
-    groups = [array.group for array in sharing.arrays]
+    groups = sharing.groups
     tensors[_SCALES] = torch.tensor(layer_scales(groups))
     plain = plain_state(root, {array.key for array in sharing.arrays})
     tensors[_PLAIN] = torch.cat([torch.empty(0, dtype=torch.uint8), *map(as_bytes, plain.values())])

@@ -81,6 +81,11 @@ class Sharing:
     arrays: tuple[SharedArray, ...]
     relative_error: dict[str, float] | None = None
 
+    @property
+    def groups(self) -> list[Group]:
+        """The group of each array."""
+        return [array.group for array in self.arrays]
+
 
 def open_arrays(module: nn.Module, args: Any) -> None:
     """Forward pre-hook of a compressed model."""

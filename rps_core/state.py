@@ -24,7 +24,7 @@ KIND = "psi_kind"
 
 def add_scales(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
     """State-dict hook of a compressed model: add its scales, and a hash of all else that weights follow from."""
-    groups = _groups(module.__dict__[SHARING])
+    groups = module.__dict__[SHARING].groups
     state[prefix + SCALES] = torch.tensor(layer_scales(groups))
     state[prefix + KIND] = torch.tensor(kind(groups))
 
@@ -42,7 +42,7 @@ def read_scales(
     """Load-state-dict hook of a compressed model: take the scales over. A state without them, as of old, has none."""
     scales, found = state.pop(prefix + SCALES, None), state.pop(prefix + KIND, None)
     sharing: Sharing = module.__dict__[SHARING]
-    groups = _groups(sharing)
+    groups = sharing.groups
     if scales is None or found is None:
         return
     if int(found) != kind(groups) or len(scales) != len(layer_scales(groups)):
@@ -92,7 +92,3 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Return a model's state without the scales, parameters as they are."""
     state = model.state_dict(keep_vars=True)
     return {name: value for name, value in state.items() if name.rpartition(".")[2] not in {SCALES, KIND}}
-
-
-def _groups(sharing: Sharing) -> list[Group]:
-    return [array.group for array in sharing.arrays]

@@ -64,7 +64,7 @@ def compression_summary(model: nn.Module) -> CompressionSummary:
         ValueError: If it is not compressed as a whole.
     """
     root, sharing = sharing_of(model)
-    groups = [array.group for array in sharing.arrays]
+    groups = sharing.groups
     keys = {array.key for array in sharing.arrays}
     parameters = {name: p for name, p in root.named_parameters() if name not in keys}
     persistent = root.state_dict().keys()

@@ -23,17 +23,13 @@ def claims(
     from search.report.claims import all_claims
     from search.results.claims import candidates, judge, table
     from search.results.load import load, read_spec
-    from search.results.same_data import data_differences
+    from search.results.same_data import check_same_data
 
     results = load(*folders)
     wanted = all_claims(read_spec(store.folder) for store in results.stores)
     if not wanted:
         raise UserError(f"{folders[0]}: the spec makes no claims; add them under claims (rps-search schema says how)")
-    if any(apart := data_differences(results.stores)):
-        raise UserError(
-            "claims compare accuracies on the same data, but these experiments used "
-            f"{' and '.join(f'({text})' for text in dict.fromkeys(apart))}; judge each alone"
-        )
+    check_same_data(results.stores, "claims")
     found = table(judge(wanted, candidates(results.stores)))
     empty = [name for name in found.column_names if found[name].null_count == len(found)]
     write_or_print(found, form, out, shown=found.drop_columns(empty))

@@ -36,9 +36,9 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
     data = load_dataset(spec.data)
     check_batch_size(spec.train.batch_size, len(data.train))
     model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
+    image = torch.zeros(1, *data.shape)
     for method, ranges in spec.space.methods.items():
         _, ratio = bounds(spec.space.searched(method, "ratio"))
-        image = torch.zeros(1, *data.shape)
         check_feasible(method, model, image, ratio=ratio, args=ranges.args, epochs=spec.train.epochs)
     weights = read_weights(spec.model)
     if weights is not None:

@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -212,17 +212,14 @@ def _scheduler(
         if memory.get(row["trial_id"]):
             moasha.report(row["trial_id"], row["epoch"], row["accuracy_val"], memory[row["trial_id"]])
 
-    failed: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in finished:
-        if row["status"] == "failed":
-            failed[row["number"]].append(row)
+    ended = _by_number(finished)
 
     def seed_of(trial: Any) -> Seed | None:
         run = searcher.runs.get(trial.trial_id)
         if run is None:
             return None
         # One that is judged only since the restart was not by what it had reached before.
-        judged_before = stands(run.repeat, failed.get(run.number, ()))
+        judged_before = stands(run.repeat, ended.get(run.number, ()))
         return Seed(
             run.trial_id,
             run.number,
@@ -239,11 +236,18 @@ def judged_rows(finished: Sequence[Mapping[str, Any]], spec: Spec) -> list[Mappi
 
     And those that failed before it, but no further repeats and nothing that trained in several rounds.
     """
-    seeds: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in finished:
-        if row["repeat"] < spec.repeats and (row["epochs_run"] or 0) <= spec.train.epochs:
-            seeds[row["number"]].append(row)
+    seeds = _by_number(
+        row for row in finished if row["repeat"] < spec.repeats and (row["epochs_run"] or 0) <= spec.train.epochs
+    )
     return [row for rows in seeds.values() for row in rows if stands(row["repeat"], rows)]
+
+
+def _by_number(rows: Iterable[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
+    """Return rows by the number of their proposal."""
+    found: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        found[row["number"]].append(row)
+    return found
 
 
 def _clear_leftovers(experiment: Experiment, ledger: Ledger) -> None:

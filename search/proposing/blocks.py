@@ -121,7 +121,7 @@ class JointSampler(BlockSampler):
     A genetic algorithm needs them in every parent and a Gaussian process in every observation. Those of the methods
     that were not chosen have no effect, and are drawn by chance that hangs on the others, whatever the sampler drew:
     so a restored search, which is told the others, has them too. (The middles of their ranges would leave a genetic
-    algorithm with less variety: 1 % less hypervolume after 600 trials.)
+    algorithm with less variety.)
     """
 
     def __init__(self, space: Space, inner: BaseSampler) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from search.config import NOT_IDENTITY
 from search.errors import UserError
 from search.results.load import read_spec
 from search.results.merged import FOLDER
@@ -21,8 +22,8 @@ from search.spec.fields import flattened
 
 # Where the images lie, and how many may be damaged, does not make them others.
 _SAME_DATA = {"path", "max_corrupt_fraction"}
-# What may differ between the seeds of one search: these, and what is not searched but how.
-_SEARCHED = {"data": _SAME_DATA, "model": {"weights"}, "train": {"compile", "checkpoint_every_s"}}
+# What of a spec the seeds of one search share: its trials, and how it searches.
+_TRIALS = {**NOT_IDENTITY, "data": _SAME_DATA}
 _SEARCH = {"sampler", "early_stopping"}
 
 
@@ -34,6 +35,26 @@ def data_differences(stores: Sequence[ResultStore]) -> list[str]:
     specs = map(_spec, stores)
     known = [spec.data.model_dump(exclude=_SAME_DATA) if spec else {} for spec in specs]
     return _differences(known, [own.get("name", "") for own in known])
+
+
+def check_same_data(stores: Sequence[ResultStore], what: str) -> None:
+    """Refuse experiments on different data.
+
+    Args:
+        stores: One store an experiment.
+        what: What compares their accuracies, in the plural.
+
+    Raises:
+        UserError: If they used different data sets, or different parts of one.
+    """
+    specs = map(_spec, stores)
+    apart = zip(specs, data_differences(stores), strict=True)
+    names = dict.fromkeys(spec.data.name + (f" ({text})" if text else "") for spec, text in apart if spec)
+    if len(names) > 1:
+        raise UserError(
+            f"{what} compare accuracies on the same data, but these experiments used {' and '.join(names)}; "
+            "judge each alone"
+        )
 
 
 def spec_differences(stores: Sequence[ResultStore], names: Sequence[str]) -> list[str]:
@@ -64,7 +85,7 @@ def _differences(known: Sequence[Mapping[str, Any]], names: Sequence[str]) -> li
 
 
 def _search(spec: Spec) -> dict[str, Any]:
-    parts = {part: getattr(spec, part).model_dump(mode="json", exclude=out) for part, out in _SEARCHED.items()}
+    parts = {part: getattr(spec, part).model_dump(mode="json", exclude=out) for part, out in _TRIALS.items()}
     rest = spec.model_dump(mode="json", include={"trials": True, "repeats": True, "objectives": True, "space": True})
     return {**parts, **rest, "search": spec.search.model_dump(mode="json", include=_SEARCH)}
 

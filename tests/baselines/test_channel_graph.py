@@ -50,27 +50,31 @@ class Odd(nn.Module):
         return self.two(self.between(self.one(x)))
 
 
-class Flattened(nn.Module):
-    """A convolution, flattened in some way, and a linear layer."""
+class Functional(nn.Module):
+    """A convolution, a function, and a linear layer of so many inputs."""
 
-    def __init__(self, flatten):
+    def __init__(self, function, inputs=4):
         super().__init__()
-        self.one, self.two, self.flatten = nn.Conv2d(3, 4, 1), nn.Linear(256, 2), flatten
+        self.one, self.two, self.function = nn.Conv2d(3, 4, 1), nn.Linear(inputs, 4), function
 
     def forward(self, x):
-        return self.two(self.flatten(self.one(x)))
+        return self.two(self.function(self.one(x)))
+
+
+def flattened(flatten):
+    return summary(Functional(flatten, inputs=256))
 
 
 def test_channels_are_cut_only_before_a_flattening_that_fits_fewer():
     cut = [(4, ["one"], [], [("two", 64)])]
-    assert summary(Flattened(lambda x: x.view(x.size(0), -1))) == cut
-    assert summary(Flattened(lambda x: torch.reshape(x, (2, -1)))) == cut
-    assert summary(Flattened(lambda x: x.view(x.shape[0], -1))) == cut
-    assert summary(Flattened(lambda x: x.view(x.size()[0], -1))) == cut
-    assert summary(Flattened(lambda x: x.view(x.size(0), x.size(1) * 64))) == []
-    assert summary(Flattened(lambda x: x.view(-1, 256))) == []
-    assert summary(Flattened(lambda x: torch.reshape(x, (2, 256)))) == []
-    assert summary(Flattened(lambda x: x.view(2, 4, 8, 8).flatten(1))) == []
+    assert flattened(lambda x: x.view(x.size(0), -1)) == cut
+    assert flattened(lambda x: torch.reshape(x, (2, -1))) == cut
+    assert flattened(lambda x: x.view(x.shape[0], -1)) == cut
+    assert flattened(lambda x: x.view(x.size()[0], -1)) == cut
+    assert flattened(lambda x: x.view(x.size(0), x.size(1) * 64)) == []
+    assert flattened(lambda x: x.view(-1, 256)) == []
+    assert flattened(lambda x: torch.reshape(x, (2, 256))) == []
+    assert flattened(lambda x: x.view(2, 4, 8, 8).flatten(1)) == []
 
 
 @pytest.mark.parametrize(
@@ -86,15 +90,6 @@ def test_channels_are_cut_only_before_a_flattening_that_fits_fewer():
 def test_channels_that_reach_anything_unknown_stay(between):
     assert summary(Odd(between)) == []
     assert len(summary(Odd(nn.ReLU()))) == 1
-
-
-class Functional(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.one, self.two, self.function = nn.Conv2d(3, 4, 1), nn.Linear(4, 4), function
-
-    def forward(self, x):
-        return self.two(self.function(self.one(x)))
 
 
 @pytest.mark.parametrize(

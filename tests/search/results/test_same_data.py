@@ -6,7 +6,7 @@ from search.results.compare import searched
 from search.results.frontier import frontier
 from search.results.load import META_PATH
 from search.results.points import drawable, points
-from search.results.same_data import data_differences
+from search.results.same_data import check_same_data, data_differences
 
 
 @pytest.fixture
@@ -51,6 +51,17 @@ def test_searches_are_compared_on_the_same_data(experiment):
     stores = [experiment(1, "data: {train_limit: 300}"), experiment(2, "{}")]
     with pytest.raises(UserError, match=r"digits, train_limit=300, .*digits, train_limit=null"):
         searched([load(str(store.folder)) for store in stores])
+
+
+def test_claims_are_judged_on_the_same_data(experiment):
+    one = experiment(1, "data: {train_limit: 300}")
+    check_same_data([one, experiment(2, "data: {train_limit: 300, path: /b}")], "claims")
+    for number, other, named in (
+        (3, "{}", r"digits \(train_limit=300\) and digits \(train_limit=null\)"),
+        (4, "data: {name: cifar10, path: /c}", "digits and cifar10"),
+    ):
+        with pytest.raises(UserError, match=f"claims compare accuracies on the same data, .* used {named}; judge"):
+            check_same_data([one, experiment(number, other)], "claims")
 
 
 def test_specs_that_differ_are_not_seeds_of_one_search(experiment):
