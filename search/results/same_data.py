@@ -22,9 +22,9 @@ from search.spec.fields import flattened
 
 # Where the images lie, and how many may be damaged, does not make them others.
 _SAME_DATA = {"path", "max_corrupt_fraction"}
-# What of a spec the seeds of one search share: its trials, and how it searches.
+# What the seeds of one search share: what its trials are, and how it searches but for how many run at once.
 _TRIALS = {**NOT_IDENTITY, "data": _SAME_DATA}
-_SEARCH = {"sampler", "early_stopping"}
+_AT_ONCE = {"concurrency", "pack"}
 
 
 def data_differences(stores: Sequence[ResultStore]) -> list[str]:
@@ -58,7 +58,9 @@ def check_same_data(stores: Sequence[ResultStore], what: str) -> None:
 
 
 def spec_differences(stores: Sequence[ResultStore], names: Sequence[str]) -> list[str]:
-    """Return for each experiment what sets its search apart from others of the same of ``names``, but for the seed."""
+    """Return for each experiment what sets its search apart from others of the same of ``names``.
+
+    The seed does not, nor how many trials run at once."""
     return _differences([flattened(_search(spec)) if spec else {} for spec in map(_spec, stores)], names)
 
 
@@ -87,7 +89,7 @@ def _differences(known: Sequence[Mapping[str, Any]], names: Sequence[str]) -> li
 def _search(spec: Spec) -> dict[str, Any]:
     parts = {part: getattr(spec, part).model_dump(mode="json", exclude=out) for part, out in _TRIALS.items()}
     rest = spec.model_dump(mode="json", include={"trials": True, "repeats": True, "objectives": True, "space": True})
-    return {**parts, **rest, "search": spec.search.model_dump(mode="json", include=_SEARCH)}
+    return {**parts, **rest, "search": spec.search.model_dump(mode="json", exclude=_AT_ONCE)}
 
 
 def _spec(store: ResultStore) -> Spec | None:

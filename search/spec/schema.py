@@ -47,7 +47,8 @@ class TrainSpec(SpecModel):
     grad_clip: PositiveFloat | None = None
     """Largest norm of the gradient; null does not clip."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of forward and backward; auto is bfloat16 where the device computes in it."""
+    """Number format of forward and backward; auto is bfloat16 where the device computes in it, on a processor for
+    networks with convolutions only."""
     compile: bool | Literal["auto"] = "auto"
     """Run the network through torch.compile, on a GPU as CUDA graphs; auto does where the rest of the trial, after its
     first epoch, is long enough to earn the time (a pack is then not compiled)."""

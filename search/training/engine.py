@@ -60,7 +60,7 @@ def choose_engine(model: nn.Module, precision: Literal["auto", "float32", "bfloa
     """Choose device, precision and layout for a model.
 
     ``auto`` takes bfloat16 where the device computes in it and the model is a convolutional one: casting costs more
-    than it saves in small fully connected networks on a processor.
+    than it saves in small networks without convolutions on a processor.
 
     Raises:
         UserError: If a GPU was given to the trial but torch sees none.

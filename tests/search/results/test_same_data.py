@@ -70,3 +70,6 @@ def test_specs_that_differ_are_not_seeds_of_one_search(experiment):
     names = [one.experiment for one in searched([load(str(store.folder)) for store in stores])]
     assert names == ["e (train.nesterov=True)", "e (train.nesterov=True)", "e (train.nesterov=False)"]
     assert [one.experiment for one in searched([load(str(store.folder)) for store in stores[:2]])] == ["e", "e"]
+    other = experiment(4, "{seed: 4, search: {startup_trials: 40, concurrency: 2}}")
+    names = [one.experiment for one in searched([load(str(store.folder)) for store in (stores[0], other)])]
+    assert names == ["e (search.startup_trials=10)", "e (search.startup_trials=40)"]
