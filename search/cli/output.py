@@ -153,9 +153,13 @@ def _plain_in_csv(kind: pa.DataType) -> bool:
 
 def _text(column: pa.Array, screen: bool) -> pa.Array:
     """Return values as text, nested ones as JSON; for a screen without control characters."""
-    plain = [_plain(value) for value in _values(column)]
-    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in plain]
+    texts = [None if value is None else _csv_cell(value) for value in _values(column)]
     return pa.array([t if t is None or not screen else printable(t) for t in texts], pa.string())
+
+
+def _csv_cell(value: Any) -> str:
+    text = _json(value)
+    return json.loads(text) if text.startswith('"') else text
 
 
 def _write_json(reader: pa.RecordBatchReader, stream: IO[bytes]) -> None:
@@ -163,8 +167,7 @@ def _write_json(reader: pa.RecordBatchReader, stream: IO[bytes]) -> None:
     mark = "[\n"
     for batch in reader:
         for row in zip(*map(_values, batch.columns), strict=True):
-            line = json.dumps(dict(zip(batch.schema.names, map(_plain, row), strict=True)), allow_nan=False)
-            stream.write(f"{mark}{line}".encode())
+            stream.write(f"{mark}{_json(dict(zip(batch.schema.names, row, strict=True)))}".encode())
             mark = ",\n"
     stream.write(b"[]\n" if mark == "[\n" else b"\n]\n")
 
@@ -194,19 +197,19 @@ def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     return values
 
 
-def _plain(value: Any) -> Any:
-    """Return a value made of what JSON knows."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+def _json(value: Any) -> str:
+    """Return a value as JSON. Decimals keep their digits, which a float would lose."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {_json(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return "[" + ", ".join(map(_json, value)) + "]"
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        return format(value, "f")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "null"
     if isinstance(value, datetime | date):
-        return value.isoformat()
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+        value = value.isoformat()
+    return json.dumps(value if value is None or isinstance(value, bool | int | float | str) else str(value))
 
 
 def _cell(value: Any, width: int | None) -> str:
@@ -217,6 +220,6 @@ def _cell(value: Any, width: int | None) -> str:
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, dict | list | tuple):
-        value = json.dumps(_plain(value))
+        value = _json(value)
     text = printable(str(value))
     return text if width is None or len(text) <= width else text[: width - 1] + "…"

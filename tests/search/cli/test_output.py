@@ -1,6 +1,7 @@
 import io
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -65,6 +66,14 @@ def test_csv_can_be_read_again(written) -> None:
     )
     assert again["name"].to_pylist() == ANSWER["name"].to_pylist()
     assert again["kept"].to_pylist() == ['{"a": 1}', "{}", None, '{"b": 2}']
+
+
+def test_decimals_keep_their_digits(written) -> None:
+    digits = "12345678901234567890.1234567890"
+    table = pa.table({"a": [Decimal(digits)], "b": [Decimal(9542)], "c": [[Decimal("0.10")]]})
+    assert written(table, "x.csv").read_text().splitlines()[1] == f'"{digits}","9542","[0.10]"'
+    (row,) = json.loads(written(table, "x.csv", Format.JSON).read_text(), parse_float=str)
+    assert row == {"a": digits, "b": 9542, "c": ["0.10"]}
 
 
 def test_parquet_is_the_answer_itself(written) -> None:
