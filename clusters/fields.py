@@ -77,7 +77,7 @@ class Scaled(Machine):
     """A kind of machine that comes and goes."""
 
     min: NonNegativeInt = 0
-    """Machines that are always there."""
+    """Machines that are always there, and in what `plan` says a search costs."""
     max: PositiveInt = 1
     """Machines at most."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from clusters.errors import ClusterError
 from clusters.fields import Machine, Rented
-from clusters.kinds import ClusterProfile, LocalProfile, SlurmProfile
+from clusters.kinds import CloudProfile, ClusterProfile, KubernetesProfile, LocalProfile, SlurmProfile
 from clusters.placement import Shape, fits, missing
 from clusters.profile import Profile
 
@@ -81,6 +81,8 @@ class Fleet:
     """How often each machine is taken away."""
     head_price_per_hour: float = 0.0
     """Price of the machine that runs the driver, if it is another one."""
+    idle: Sequence[tuple[Machine, int]] = ()
+    """Machines that are always there beside these, by how many, which the search pays for and does not use."""
     short: bool = False
     """Whether the profile has fewer machines than were asked for."""
 
@@ -146,8 +148,10 @@ def simulate(work: Workload, fleet: Fleet, conditions: Conditions, *, seed: int 
         machines.setdefault(number % fleet.count, []).append(end)
     wall = max(_last_end(sorted(ends), slow) for ends in machines.values())
     hours = wall / HOUR_S
-    price = fleet.count * fleet.machine.price_per_hour + fleet.head_price_per_hour
-    return Plan(slots, fleet.slots, wall, busy, repeated, hours * fleet.count * fleet.machine.gpus, hours * price)
+    paid = [(fleet.machine, fleet.count), *fleet.idle]
+    price = sum(machine.price_per_hour * count for machine, count in paid) + fleet.head_price_per_hour
+    gpus = sum(machine.gpus * count for machine, count in paid)
+    return Plan(slots, fleet.slots, wall, busy, repeated, hours * gpus, hours * price)
 
 
 def _turns(work: Workload, lanes: int) -> float:
@@ -225,8 +229,20 @@ def fleets(profile: Profile, work: Workload, sizes: Sequence[int]) -> list[Fleet
         wanted = math.ceil(size / machine.gpus) if work.gpus else math.ceil(size / each)
         count = min(wanted, most)
         slots = max(1, min(places, count * each))
-        found.append(Fleet(machine, count, slots, interruptions, head, short=count < wanted))
+        idle = _idle(profile, machine, count)
+        found.append(Fleet(machine, count, slots, interruptions, head, idle, short=count < wanted))
     return found
+
+
+def _idle(profile: Profile, used: Machine, count: int) -> list[tuple[Machine, int]]:
+    """Return the machines that the profile keeps whatever runs, less those of ``used`` that are counted already.
+
+    Those over SSH are not asked for: a smaller size means a profile that lists fewer of them.
+    """
+    if not isinstance(profile, CloudProfile | KubernetesProfile):
+        return []
+    kept = ((kind, kind.min - (count if kind is used else 0)) for kind in profile.workers.values())
+    return [(kind, more) for kind, more in kept if more > 0]
 
 
 def _places(gpus: int, share: float) -> int:

@@ -50,13 +50,9 @@ def submit(spec: Spec, profile: Profile, storage: str | None) -> None:
     from clusters.kinds import ClusterProfile
     from clusters.reach import reach
     from clusters.render import to_yaml
-    from clusters.uri import unsuitable_storage
 
     base = profile.storage if isinstance(profile, ClusterProfile) else None
-    uri = storage or (f"{base.rstrip('/')}/{spec.name}" if base else f"runs/{spec.name}")
-    problem = unsuitable_storage(uri)
-    if problem:
-        raise UserError(problem)
+    uri = _suitable(storage or _default_storage(base, spec) or f"runs/{spec.name}")
     search = Search(
         spec_yaml=to_yaml(spec.model_dump(mode="json", exclude={"provenance"})),
         profile_yaml=_profile_yaml(profile),
@@ -68,6 +64,21 @@ def submit(spec: Spec, profile: Profile, storage: str | None) -> None:
         job = jobs.submit(search)
         print(f"job {job}; results go to {uri}", file=sys.stderr)
         _follow(jobs, job, profile)
+
+
+def _default_storage(base: str | None, spec: Spec) -> str | None:
+    """Return the experiment's folder in the storage that a profile names, or None if it names none."""
+    return f"{base.rstrip('/')}/{spec.name}" if base else None
+
+
+def _suitable(uri: str) -> str:
+    """Return where results shall go; refuse what a submitted search cannot use."""
+    from clusters.uri import unsuitable_storage
+
+    problem = unsuitable_storage(uri)
+    if problem:
+        raise UserError(problem)
+    return uri
 
 
 def attach(job: Job, cluster: Cluster) -> None:
@@ -123,18 +134,15 @@ def _rendered_job(profile: Profile, spec_name: str, storage: str | None) -> str:
     from clusters.kinds import KubernetesProfile
     from clusters.render import to_yaml
     from clusters.render.kuberay import ray_job
-    from clusters.uri import unsuitable_storage
     from search.spec import load_spec
 
     spec = load_spec(spec_name)
     if not isinstance(profile, KubernetesProfile):
         raise UserError(f"--spec: only kubernetes has a file for one job, but {profile.name!r} is {profile.kind}")
-    uri = storage or (f"{profile.storage.rstrip('/')}/{spec.name}" if profile.storage else None)
+    uri = storage or _default_storage(profile.storage, spec)
     if uri is None:
         raise UserError("--storage: the job needs an experiment folder, for example s3://BUCKET/NAME")
-    problem = unsuitable_storage(uri)
-    if problem:
-        raise UserError(problem)
+    _suitable(uri)
     texts = (to_yaml(spec.model_dump(mode="json")), _profile_yaml(profile))
     return to_yaml(*ray_job(profile, f"rps-{spec.name}", *texts, uri))
 

@@ -142,6 +142,20 @@ def test_no_more_machines_are_planned_than_the_profile_has():
     assert [(f.count, f.slots, f.short) for f in found] == [(64, 128, False), (64, 128, True)]
 
 
+def test_machines_that_are_always_there_are_paid_for():
+    """Four kept of the kind that works, of which one does, and two of another kind: 1 + 4 * 3 + 2 * 5 an hour."""
+    raw = yaml.safe_load(named_profiles()["aws"])
+    raw["head"] |= {"cpus": 0, "gpus": 0, "price_per_hour": 1}
+    kind = {"instance": "x", "cpus": 4, "gpus": 1}
+    small, large = {"price_per_hour": 3, "min": 4, "max": 8}, {"price_per_hour": 5, "min": 2, "max": 2}
+    raw["workers"] = {"small": kind | small, "large": kind | large}
+    one, eight = fleets(parse_profile(raw), ONE_HOUR, [1, 8])
+    four_hours, half_used = simulate(ONE_HOUR, one, PLAIN), simulate(ONE_HOUR, eight, PLAIN)
+    assert (four_hours.wall_s, four_hours.cost) == (pytest.approx(4 * 3600), pytest.approx(4 * (1 + 4 * 3 + 2 * 5)))
+    assert four_hours.gpu_hours == pytest.approx(4 * 6)
+    assert (half_used.wall_s, half_used.cost) == (pytest.approx(3600), pytest.approx(1 + 8 * 3 + 2 * 5))
+
+
 def test_a_head_that_alone_can_serve_is_there_once_and_paid_once():
     raw = yaml.safe_load(named_profiles()["ssh"])
     raw |= {"head": {"cpus": 4, "gpus": 1, "price_per_hour": 1}, "worker": {"cpus": 4}}
