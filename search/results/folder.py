@@ -51,6 +51,13 @@ class Folder:
         text = os.fspath(uri)
         if not text:
             raise UserError("the folder has an empty name; write a path or a URI such as s3://bucket/runs")
+        if not _SCHEME.match(text):
+            text = str(Path(text).expanduser().absolute())
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # Here, since the name may be that of the current folder, which nobody wrote.
+            raise UserError(f"{text!r}: its name is not valid UTF-8; rename the folder, or name another") from None
         if _SCHEME.match(text):
             self.uri = text
             try:
@@ -59,7 +66,7 @@ class Folder:
                 why = hiding(error, text)
                 raise UserError(f"{without_credentials(text)}: not a URI that can be opened ({why})") from None
         else:
-            self.uri = str(Path(text).expanduser().absolute())
+            self.uri = text
             self._fs, self._root = fs.LocalFileSystem(), self.uri
         self.is_local = isinstance(self._fs, fs.LocalFileSystem)
         if not self.is_local and not self._root.strip("/"):

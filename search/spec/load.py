@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from clusters.yaml_text import parse_yaml
 from search.errors import UserError, did_you_mean, unknown_name
+from search.spec.fields import flattened
 from search.spec.schema import Spec
 
 
@@ -70,9 +72,16 @@ def make_spec(raw: Any, overrides: Iterable[str] = (), *, where: str = "spec") -
     for override in overrides:
         _apply(raw, override)
     try:
-        return Spec.model_validate(raw)
+        spec = Spec.model_validate(raw)
     except ValidationError as error:
         raise UserError(f"{where}: {describe(error, Spec)}") from error
+    for field, value in flattened(spec.model_dump()).items():
+        # A path of another encoding, as Python names it; no spec.yaml could hold it.
+        if _SURROGATE.search(field + json.dumps(value, ensure_ascii=False, default=str)):
+            raise UserError(
+                f"{where}: {field}: must be valid UTF-8, but got {_short(value)}; rename the file or folder"
+            )
+    return spec
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -104,6 +113,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     node[last] = value
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 # Where pydantic's own words do not say what to write.

@@ -1,4 +1,5 @@
 import gc
+import os
 import subprocess
 import sys
 
@@ -69,6 +70,14 @@ def test_wrong_input_is_a_user_error(tmp_path):
         (lambda: search.launch(None), "a spec is a mapping of fields, but this is a NoneType"),
         (lambda: search.launch(["quickstart"]), "a spec is a mapping of fields, but this is a list"),
         (lambda: search.launch({"trials": object()}), "trials: input should be a valid integer"),
+        (
+            lambda: search.launch({"data": {"name": "parquet", "path": os.fsdecode(b"/x/\xff")}}),
+            r"data\.path: must be valid UTF-8, but got '/x/\\udcff'; rename",
+        ),
+        (
+            lambda: search.launch({"search": {"warm_start": [os.fsdecode(b"\xff")]}}),
+            r"search\.warm_start: must be valid UTF-8",
+        ),
         (lambda: search.launch(SPEC, storage=__file__), "is a file; name an experiment folder"),
         (lambda: search.launch(SPEC, storage=4), "storage must be the path or URI of an experiment folder, but got 4"),
         (lambda: search.launch(SPEC, overrides="trials=4"), "overrides must be a list of texts"),

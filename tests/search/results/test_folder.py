@@ -43,6 +43,14 @@ def test_a_file_uri_is_the_local_path(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == b"1"
 
 
+def test_a_name_that_is_no_utf8_is_refused_though_only_the_current_folder_has_it(tmp_path: Path, monkeypatch) -> None:
+    place = os.path.join(os.fsencode(tmp_path), b"\xff")
+    os.mkdir(place)
+    monkeypatch.chdir(place)
+    with pytest.raises(UserError, match="not valid UTF-8; rename the folder"):
+        Folder("runs")
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside", "a/../../outside", "a\0b"])
 def test_no_path_leaves_the_folder(tmp_path: Path, path: str) -> None:
     folder = Folder(tmp_path / "in")
