@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from search.errors import UserError
 from search.outputs import appearing
 from search.report.curves import read_curves
 from search.results import Results
+from search.results.merged import FOLDER, read_all
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -24,14 +25,18 @@ _FACTS = ("ratio", "lr", "weight_decay", "stored_bytes", "stored_parameters", "s
 _SCALARS = ("loss", "accuracy_val", "lr", "images_per_second")
 _OUTCOME = ("accuracy", "accuracy_val", "stored_bytes")
 _BATCH = 500
+# Added to each row: the name that its search goes by in the viewer.
+_STUDY = "study"
 
 
 def to_tensorboard(results: Results, folder: Path) -> int:
     """Write one TensorBoard run a trial: its curves, what was searched, and its outcome.
 
+    Folders whose experiments have the same name keep apart by the folder.
+
     Args:
         results: The tables.
-        folder: Where the runs go, as ``EXPERIMENT/TRIAL``; made if it is not there.
+        folder: Where the runs go, as ``STUDY/TRIAL``; made if it is not there.
 
     Returns:
         The number of runs.
@@ -56,7 +61,9 @@ def _write_runs(results: Results, folder: Path, writer_type: type[SummaryWriter]
         curves = read_curves(results, (trial["trial_id"] for trial in trials), ("epoch", *_SCALARS))
         for trial in trials:
             key = (trial["experiment"], trial["trial_id"])
-            with writer_type(str(folder.joinpath(*map(_file_name, key))), max_queue=1000) as writer:
+            with writer_type(
+                str(folder.joinpath(*map(_file_name, (trial[_STUDY], trial["trial_id"])))), max_queue=1000
+            ) as writer:
                 for epoch, *values in curves[key]:
                     for name, value in zip(_SCALARS, values, strict=True):
                         if _finite(value):
@@ -68,7 +75,8 @@ def _write_runs(results: Results, folder: Path, writer_type: type[SummaryWriter]
 
 
 def to_optuna(results: Results, file: Path) -> int:
-    """Write a file that optuna-dashboard opens by its :func:`sqlite_url`: one study an experiment.
+    """Write a file that optuna-dashboard opens by its :func:`sqlite_url`: one study an experiment, and a
+    folder where several have experiments of the same name: they are different searches.
 
     The objectives are validation accuracy (made large) and stored bytes (made small). Trials that finished are complete
     ones, those stopped early pruned, the others failed.
@@ -105,12 +113,12 @@ def _write_study(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = optuna.storages.RDBStorage(sqlite_url(file))
-        for experiment in dict.fromkeys(row["experiment"] for row in rows):
-            study = optuna.create_study(storage=storage, study_name=experiment, directions=["maximize", "minimize"])
+        for name in dict.fromkeys(row[_STUDY] for row in rows):
+            study = optuna.create_study(storage=storage, study_name=name, directions=["maximize", "minimize"])
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(["accuracy_val", "stored_bytes"])
-            own = [row for row in rows if row["experiment"] == experiment]
+            own = [row for row in rows if row[_STUDY] == name]
             study.add_trials(_frozen(own))
         storage.remove_session()
     finally:
@@ -188,9 +196,15 @@ def _batches(results: Results) -> Iterator[list[dict[str, Any]]]:
         "params_json",
         *_FACTS,
     ]
-    table = results.table("trials", columns)
+    table = read_all(results.stores, "trials", columns, folder=True)
+    pairs = set(zip(table["experiment"].to_pylist(), table[FOLDER].to_pylist(), strict=True))
+    times = Counter(experiment for experiment, _ in pairs)
     for start in range(0, table.num_rows, _BATCH):
-        yield table.slice(start, _BATCH).to_pylist()
+        batch = table.slice(start, _BATCH).to_pylist()
+        for row in batch:
+            name = row["experiment"]
+            row[_STUDY] = f"{name} ({results.stores[row[FOLDER]].folder})" if times[name] > 1 else name
+        yield batch
 
 
 def _finite(value: float | None) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from search.cli.report import Viewer, convert
 from search.errors import UserError
 from search.report.convert import to_optuna, to_tensorboard
-from search.results import load
+from search.results import Folder, ResultStore, load
 from tests.search.report.demo import write_demo
 from tests.search.report.hostile import write_hostile
 
@@ -28,6 +28,19 @@ def test_optuna_reads_the_study_back(tmp_path: Path) -> None:
         assert trial.params == json.loads(row["params_json"])
         if row["status"] == "finished":
             assert trial.values == [row["accuracy_val"], row["stored_bytes"]]
+
+
+def test_searches_of_one_name_are_studies_of_their_own(tmp_path: Path) -> None:
+    first = write_demo(tmp_path / "a", 5, repeats=1, epochs=2)
+    second = write_demo(tmp_path / "b", 6, repeats=1, epochs=2)
+    # Another seed: trials of the same ids would be the same trials, and counted once.
+    rows = [row | {"trial_id": f"b{row['trial_id']}"} for row in load(second).trials.to_pylist()]
+    for part in (second / "results" / "trials").iterdir():
+        part.unlink()
+    ResultStore(Folder(second)).append("trials", rows)
+    to_optuna(load(first, second), tmp_path / "study.db")
+    studies = optuna.get_all_study_summaries(f"sqlite:///{tmp_path / 'study.db'}")
+    assert {study.study_name: study.n_trials for study in studies} == {f"demo ({first})": 5, f"demo ({second})": 6}
 
 
 def test_the_printed_command_opens_a_file_whose_name_means_something_in_urls(
