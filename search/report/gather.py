@@ -29,6 +29,8 @@ from search.results.hypervolume import history
 from search.results.load import read_spec
 from search.spec import Spec
 
+# Accuracies that differ by less are one level.
+_LEVEL = 0.01
 FRONTIER_NOTE = (
     "Models are chosen by their accuracy on validation images and shown with their accuracy on test images, which no "
     "choice looked at: where the line falls, or a faint marker lies above it, that is chance one sees. Whiskers are "
@@ -89,7 +91,10 @@ def _answer(facts: Facts, found: Proposals, dense: list[Dense]) -> None:
     front = facts.fronts[facts.measure].overall
     facts.headline = headline(found, best, dense) if best else "Only the dense model has finished"
     facts.lede = _lede(facts, found, front)
-    facts.focus = _focus([facts.points[index] for index in front])
+    own = facts.fronts[facts.measure].methods.values()
+    facts.focus = _focus(
+        [facts.points[index] for index in front], [facts.points[index].accuracy for indices in own for index in indices]
+    )
     facts.frontier_note = FRONTIER_NOTE
     if all(one.accuracy is None for one in dense):
         facts.notes.append(
@@ -103,9 +108,17 @@ def _answer(facts: Facts, found: Proposals, dense: list[Dense]) -> None:
         )
 
 
-def _focus(front: list[Point]) -> list[float]:
-    """Return accuracies that the frontier's axis must show: intervals too, as far as they do not squeeze the rest."""
+def _focus(front: list[Point], of_methods: list[float]) -> list[float]:
+    """Return accuracies that the frontier's axis must show: intervals too, as far as they do not squeeze the rest.
+
+    Args:
+        front: The models of the frontier.
+        of_methods: Accuracies on each method's own frontier; shown where the frontier alone has no height, or one model
+            that beats all would stand alone in its picture.
+    """
     accuracies = [point.accuracy for point in front]
+    if max(accuracies) - min(accuracies) < _LEVEL:
+        accuracies += of_methods
     room = 0.3 * (max(accuracies) - min(accuracies)) + 0.01
     lows = [max(point.low, min(accuracies) - room) for point in front if point.low is not None]
     highs = [min(point.high, max(accuracies) + room) for point in front if point.high is not None]

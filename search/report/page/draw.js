@@ -153,6 +153,8 @@ class Chart {
     const text = node("g", { class: "ticks" });
     for (const tick of y.ticks(Math.max(3, Math.round(height / 60)))) {
       grid.append(node("path", { d: `M${left},${py(tick)}H${width - right}` }));
+      // A number at the very top would lie under the name of the axis.
+      if (yLabel && py(tick) < top + 8) continue;
       text.append(node("text", { x: left - 8, y: py(tick), dy: ".32em", "text-anchor": "end" }, yFormat(tick)));
     }
     for (const tick of x.ticks(Math.max(3, Math.floor(width / 75)))) {

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from search.report import write_report
+from search.results import Folder, ResultStore
 from tests.search.report.chromium import PROGRAM, Page, chromium_page
+from tests.search.report.demo import demo_rows, write_demo
 from tests.search.report.hostile import HOSTILE, write_hostile
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")]
@@ -62,6 +64,26 @@ def test_draws_everything_without_a_complaint_or_a_request(page: Page, demo: Pat
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.complaints == []
     assert page.requests == [demo.as_uri()]
+
+
+def test_no_number_lies_under_the_name_of_its_axis(page: Page, tmp_path: Path) -> None:
+    """Accuracies of the curves that put a number at the very top of the axis."""
+    folder = write_demo(tmp_path / "experiment", 1, repeats=1, epochs=2)
+    curve = demo_rows(1, repeats=1, epochs=2)[1]
+    rows = [row | {"accuracy_val": value} for row, value in zip(curve, (0.2333, 0.5333), strict=True)]
+    for part in (folder / "results" / "epochs").iterdir():
+        part.unlink()
+    ResultStore(Folder(folder)).append("epochs", rows)
+    page.open(write_report([folder])[0])
+    hidden = page.evaluate(
+        "[...document.querySelectorAll('.chart')].flatMap(c => {"
+        " const names = [...c.querySelectorAll('.labels text')].filter(t => t.textContent);"
+        " const numbers = [...c.querySelectorAll('.ticks text')];"
+        " const over = (a, b) => a.left < b.right && b.left < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom;"
+        " return names.flatMap(n => numbers.filter(t => over(n.getBoundingClientRect(), t.getBoundingClientRect()))"
+        " .map(t => [c.id, n.textContent, t.textContent])); })"
+    )
+    assert hidden == []
 
 
 def test_hover_tells_trial_method_budgets_and_seeds(page: Page, demo: Path) -> None:

@@ -51,6 +51,12 @@ def test_headline_is_the_knee_against_the_dense_model(tmp_path: Path) -> None:
     assert labels == {"knee": "t2", "most accurate": "t3"}
 
 
+def test_a_model_that_beats_all_is_shown_beside_those_it_beats(tmp_path: Path) -> None:
+    rows = [trial(0), trial(1, method="rand", accuracy=0.3, accuracy_val=0.3), trial(2, accuracy=0.1, accuracy_val=0.1)]
+    focus = gather([experiment(tmp_path / "e", rows, {"dense_bytes": 9_000})]).focus
+    assert (min(focus), max(focus)) == (0.3, 0.8), "not alone, and failures to learn do not squeeze it"
+
+
 def test_questions_with_one_answer_share_it_and_the_spec_names_a_budget(tmp_path: Path) -> None:
     rows = [
         trial(0, method="dense", accuracy=0.8, accuracy_val=0.8, stored_bytes=9_000),
