@@ -36,6 +36,8 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
     data = load_dataset(spec.data)
     check_batch_size(spec.train.batch_size, len(data.train))
     model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
+    if "small" in spec.space.methods:
+        _check_narrower(spec, data)
     image = torch.zeros(1, *data.shape)
     for method, ranges in spec.space.methods.items():
         _, ratio = bounds(spec.space.searched(method, "ratio"))
@@ -52,6 +54,19 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
         for example in Space(spec.space, shapes, groups=groups).examples():
             check_arguments(example.method, example.args)
     return data, Facts(shapes, groups, data.skipped, _meta(spec, model, data, shapes))
+
+
+def _check_narrower(spec: Spec, data: ImageData) -> None:
+    """Refuse a model that cannot be built narrower. Every trial of ``small`` tries half the width first."""
+    try:
+        build_model(
+            spec.model, data_shape=data.shape, classes=data.classes, width=0.5, seed=spec.seed, check_output=False
+        )
+    except UserError as error:
+        raise UserError(
+            f"space.methods.small: {error}; leave small out, or let the model take width, a factor on its channels, "
+            "1 by default"
+        ) from error
 
 
 def _meta(spec: Spec, model: nn.Module, data: ImageData, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -125,6 +125,17 @@ def biases_only(num_classes, in_channels, image_size):
     return Biases()
 
 
+def of_so_many(num_classes, in_channels, image_size, width=8):
+    """A network whose width is a number of channels, not a factor on it."""
+    layers = [nn.Flatten(), nn.Linear(in_channels * image_size**2, width), nn.Linear(width, num_classes)]
+    return nn.Sequential(*layers)
+
+
+def of_one_width(num_classes, in_channels, image_size):
+    """A network that knows no other width."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes))
+
+
 def ragged(spec):
     """Images of different lengths."""
     return ([[1], [1, 2]], [0, 1]), None
@@ -149,6 +160,14 @@ def deaf():
         ({"model": {"name": f"{__name__}:biases_only"}}, "model .*biases_only': nothing is prunable"),
         ({"data": {"name": f"{__name__}:ragged"}}, "data .*ragged': images and labels must be arrays"),
         ({"space": {"methods": [f"{__name__}:demanding"]}}, "the method needs strength as well"),
+        (
+            {"model": {"name": f"{__name__}:of_one_width"}, "space": {"methods": ["small"]}},
+            r"space\.methods\.small: model .*:of_one_width' has no argument 'width'.*; leave small out, or let",
+        ),
+        (
+            {"model": {"name": f"{__name__}:of_so_many", "args": {"width": 8}}, "space": {"methods": ["small"]}},
+            r"space\.methods\.small: .* cannot be built with .*width=4.0: .*width, a factor on its channels",
+        ),
         ({"space": {"methods": [f"{__name__}:deaf"]}}, "must be a function of a search.methods.Workbench"),
     ],
 )
