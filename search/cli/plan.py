@@ -130,7 +130,13 @@ def _print_assumptions(work: Workload, contention: float | None, conditions: Con
 
 
 def _warn(known: Estimate, work: Workload, fleets: list[Fleet], plans: list[Plan]) -> None:
-    """Say where more trials would share a machine than were ever seen there."""
+    """Say what was learned from fewer trials than there were, or of fewer at once than there will be."""
+    if known.failed:
+        print(
+            f"rps-search: {known.failed} of the {known.failed + len(known.seconds)} trials there failed; "
+            "their times are left out, and the plan takes it that none fails",
+            file=sys.stderr,
+        )
     if known.contention is not None:
         return
     most = max(math.ceil(made.slots / work.pack / fleet.count) for made, fleet in zip(plans, fleets, strict=True))

@@ -34,12 +34,14 @@ class Estimate:
         contention: See :func:`search.results.pace.contention`; None if nothing tells it.
         at_once: Places of one machine that were busy at a time, on average.
         conditions: Everything that is not training.
+        failed: Trials of those searches that failed, of which nothing is learned.
     """
 
     seconds: list[float]
     contention: float | None
     at_once: float
     conditions: Conditions
+    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class _Earlier:
     spec: Spec
     rows: list[dict[str, Any]]
     launched: datetime
+    failed: int
 
 
 def from_results(spec: Spec, folders: Sequence[str], conditions: Conditions) -> Estimate:
@@ -72,6 +75,7 @@ def from_results(spec: Spec, folders: Sequence[str], conditions: Conditions) -> 
         power,
         statistics.mean(trial.beside for trial in timed),
         _conditions(searches, power or 0.0, conditions),
+        sum(search.failed for search in searches),
     )
 
 
@@ -139,8 +143,8 @@ def _check_methods(folder: Folder, spec: Spec) -> None:
 
 def _read(folder: str, spec: Spec) -> _Earlier:
     earlier = open_experiment(Folder(folder))
-    rows = ResultStore(earlier.folder).read("trials", list(pace.COLUMNS)).to_pylist()
-    rows = [row for row in rows if row["status"] in {"finished", "pruned"} and row["train_seconds"] is not None]
+    ended = ResultStore(earlier.folder).read("trials", list(pace.COLUMNS)).to_pylist()
+    rows = [row for row in ended if row["status"] in {"finished", "pruned"} and row["train_seconds"] is not None]
     if not rows or earlier.spec.provenance is None:
         raise UserError(f"{folder}: no trial has ended there; write --seconds S instead")
     now, then = spec.train.epochs, earlier.spec.train.epochs
@@ -151,7 +155,9 @@ def _read(folder: str, spec: Spec) -> _Earlier:
             f"{folder}: its trials ran with search.pack={earlier.spec.search.pack}, which tells nothing of "
             f"{spec.search.pack} on a GPU; make a short search with it"
         )
-    return _Earlier(earlier.spec, rows, datetime.fromisoformat(earlier.spec.provenance.created_at))
+    return _Earlier(
+        earlier.spec, rows, datetime.fromisoformat(earlier.spec.provenance.created_at), len(ended) - len(rows)
+    )
 
 
 def _timed(search: _Earlier, spec: Spec, kind: str) -> list[pace.Timed]:

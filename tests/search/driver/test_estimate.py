@@ -25,8 +25,8 @@ GAP_S = 0.53
 DRIVER_S = Conditions().propose_s + Conditions().record_s
 
 
-def searched(folder, *, at_once, seconds, pack=1):
-    """Write the results of a search whose trials, all alike, ran ``at_once`` at a time."""
+def searched(folder, *, at_once, seconds, pack=1, failing=0):
+    """Write the results of a search whose trials, all alike, ran ``at_once`` at a time; its first ones failed."""
     spec = parse_spec("{}", [f"trials={TRIALS}", f"search.pack={pack}", "train.epochs=4"])
     experiment, _ = create_or_open(Folder(folder), spec)
     experiment.save()
@@ -36,7 +36,8 @@ def searched(folder, *, at_once, seconds, pack=1):
         begin = launched + timedelta(seconds=START_S + number // at_once * (seconds + GAP_S))
         rows.append(
             {"trial_id": f"{number:012x}", "experiment": "e", "number": number, "repeat": 0, "seed": number}
-            | {"status": "finished", "method": "rps", "host": "here", "params_json": "{}", "config_json": "{}"}
+            | {"method": "rps", "host": "here", "params_json": "{}", "config_json": "{}"}
+            | {"status": "failed" if number < failing else "finished"}
             | {"started_at": begin, "finished_at": begin + timedelta(seconds=seconds)}
             | {"setup_seconds": 0.0, "train_seconds": seconds / 2, "eval_seconds": 0.0}
         )
@@ -100,6 +101,13 @@ def test_what_is_not_known_is_said(tmp_path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "by how much they slow each other at 2 is not known" in done.stderr
+
+
+def test_trials_that_failed_are_left_out_and_that_is_said(tmp_path):
+    folder, _ = searched(tmp_path / "1", at_once=1, seconds=4.0, failing=3)
+    done = CliRunner().invoke(app, ["plan", "quickstart", "--results", folder])
+    assert done.exit_code == 0, done.output
+    assert f"3 of the {TRIALS} trials there failed; their times are left out" in done.stderr
 
 
 @pytest.fixture
