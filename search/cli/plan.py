@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from search.spec import Spec
 
 SIZES = (1, 8, 64, 512)
+# Each is simulated, some microseconds long, for each size.
+MOST_TRIALS = 1_000_000
 
 
 def plan(
@@ -51,6 +53,10 @@ def plan(
     from search.spec import load_spec
 
     wanted = load_spec(spec, set_ or [])
+    if wanted.trials > MOST_TRIALS:
+        raise UserError(
+            f"plan: trials={wanted.trials} are too many to simulate one by one; write {MOST_TRIALS} at most"
+        )
     profile = read_profile(cluster)
     needs = wanted.resources
     known = _known(

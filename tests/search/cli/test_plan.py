@@ -30,6 +30,7 @@ def test_a_plan_for_each_size():
     [
         (["quickstart"], "plan needs to know how long a trial takes: --seconds S, --results DIR"),
         (["quickstart", "--seconds", "1", "--probe"], "--probe and --seconds: the time of a trial is told in one way"),
+        (["quickstart", "--seconds", "1", "--set", f"trials={2**63}"], f"trials={2**63} are too many to simulate"),
         (["quickstart", "--results", "/no/such/run"], "no experiment is here"),
         (["quickstart", "--seconds", "1", "--cluster", "awz"], "unknown profile 'awz': did you mean 'aws'"),
         (
