@@ -57,6 +57,8 @@ def test_a_methods_own_range_stands_before_the_common_one():
         ("train.warmup_epochs=1000", r"warmup_epochs < epochs must hold"),
         ("model.weights_sha256=" + 64 * "a", r"no weights are given"),
         ("data.imbalance_factor=0.5", r"imbalance_factor: input should be greater than or equal to 1"),
+        ('name="a\\nb"', "name: a name is one line that says something"),
+        ('name="  "', "name: a name is one line that says something"),
         ("trials=true", r"trials: a truth value does not belong here, but got True"),
         ("space.ratio=yes", r"space\.ratio: a truth value does not belong here"),
         ("resources.custom={fpga: yes}", r"resources\.custom: a truth value does not belong here"),
