@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from search.errors import UserError
+from search.errors import UserError, unknown_name
 from search.results.facts import parse_meta
 from search.results.folder import Folder
 from search.results.merged import read_all
-from search.results.schema import TableName
+from search.results.schema import TABLES, TableName
 from search.results.store import PREFIX, ResultStore
 from search.spec import Spec, parse_spec
 
@@ -46,11 +46,24 @@ class Results:
         return self.table("epochs")
 
     def table(self, name: TableName, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return columns of a table over all experiments. See :meth:`ResultStore.read`."""
+        """Return columns of a table over all experiments. See :meth:`ResultStore.read`.
+
+        Raises:
+            UserError: If there is no such table or column, or a part was written by a later version.
+        """
+        if name not in TABLES:
+            raise UserError(unknown_name("table", name, TABLES))
+        for column in columns or ():
+            if column not in TABLES[name].names:
+                raise UserError(unknown_name(f"column of {name}", column, TABLES[name].names))
         return read_all(self.stores, name, columns)
 
     def to_pandas(self, name: TableName = "trials") -> pandas.DataFrame:
-        """Return a table as a pandas frame (needs pandas)."""
+        """Return a table as a pandas frame (needs pandas).
+
+        Raises:
+            UserError: If there is no such table.
+        """
         return self.table(name).to_pandas()
 
     @cached_property

@@ -180,6 +180,10 @@ def test_python_users_get_arrow_pandas_and_relations(query: Query, store: Result
     assert results.trials.num_rows == 20
     assert results.epochs.num_rows == 3
     assert len(results.to_pandas("epochs")) == 3
+    with pytest.raises(UserError, match=r"unknown table 'trial': did you mean 'trials'"):
+        results.to_pandas("trial")
+    with pytest.raises(UserError, match=r"unknown column of trials 'acuracy': did you mean 'accuracy'"):
+        results.table("trials", ["acuracy"])
     assert results.sql("SELECT max(number) FROM trials").fetchall() == [(19,)]
 
 
