@@ -158,4 +158,5 @@ def _interval(name: str, values: np.ndarray, group: np.ndarray, seeds: np.ndarra
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
-    return pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy()
+    # Not safe: of numbers above 2 ** 53 a rounded one is drawn.
+    return pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy()

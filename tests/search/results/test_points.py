@@ -122,6 +122,11 @@ def test_far_apart_numbers_are_grouped_as_well(trial) -> None:
     ]
 
 
+def test_a_number_that_no_float_holds_is_rounded(trial) -> None:
+    (point,) = points(rows_to_table("trials", [trial(0, stored_bytes=2**62 + 1)])).to_pylist()
+    assert point["stored_bytes"] == 2.0**62
+
+
 def test_no_interval_leaves_what_an_accuracy_can_be(trial):
     rows = [trial(0, number=1, accuracy=0.1), trial(1, number=1, repeat=1, accuracy=0.9)]
     (point,) = points(rows_to_table("trials", rows)).to_pylist()
