@@ -148,7 +148,8 @@ class _Asked:
         compared = {*found["better"].to_pylist(), *found["worse"].to_pylist()}
         methods = {*points["method"].to_pylist()}
         if len(methods) < 2:
-            print("rps-search: one method alone has no gaps", file=sys.stderr)
+            who = "one method alone has" if methods else "no trial has finished, and so there are"
+            print(f"rps-search: {who} no gaps", file=sys.stderr)
         elif alone := sorted(map(str, methods - compared)):
             print(
                 f"rps-search: left out, since no other method has points at their memory: {', '.join(alone)}",

@@ -145,8 +145,10 @@ def _read(folder: str, spec: Spec) -> _Earlier:
     earlier = open_experiment(Folder(folder))
     ended = ResultStore(earlier.folder).read("trials", list(pace.COLUMNS)).to_pylist()
     rows = [row for row in ended if row["status"] in {"finished", "pruned"} and row["train_seconds"] is not None]
+    failed = sum(row["status"] == "failed" for row in ended)
     if not rows or earlier.spec.provenance is None:
-        raise UserError(f"{folder}: no trial has ended there; write --seconds S instead")
+        why = f"all {failed} trials there failed" if 0 < failed == len(ended) else "no trial has ended there"
+        raise UserError(f"{folder}: {why}; write --seconds S instead")
     now, then = spec.train.epochs, earlier.spec.train.epochs
     if now and not then:
         raise UserError(f"{folder}: trials there trained for no epoch, and say nothing of {now}; write --seconds S")
@@ -155,9 +157,7 @@ def _read(folder: str, spec: Spec) -> _Earlier:
             f"{folder}: its trials ran with search.pack={earlier.spec.search.pack}, which tells nothing of "
             f"{spec.search.pack} on a GPU; make a short search with it"
         )
-    return _Earlier(
-        earlier.spec, rows, datetime.fromisoformat(earlier.spec.provenance.created_at), len(ended) - len(rows)
-    )
+    return _Earlier(earlier.spec, rows, datetime.fromisoformat(earlier.spec.provenance.created_at), failed)
 
 
 def _timed(search: _Earlier, spec: Spec, kind: str) -> list[pace.Timed]:

@@ -144,6 +144,13 @@ def test_frontier_names_its_points_and_what_it_left_out(run: Run, folder: Path) 
     ]
 
 
+def test_gaps_of_no_trial_are_not_those_of_one_method(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "begun" / "results").mkdir(parents=True)
+    assert run("frontier", tmp_path / "begun", "--gaps")[2] == (
+        "rps-search: no trial has finished, and so there are no gaps\n"
+    )
+
+
 def test_frontier_picks_gaps_and_history(run: Run, folder: Path) -> None:
     assert chosen(run("frontier", folder, "--max-bytes", "0.5kB", "--format", "json")[1]) == ["t1"]
     assert chosen(run("frontier", folder, "--within", "3", "--knee", "--format", "json")[1]) == ["t2", "t2"]

@@ -108,6 +108,9 @@ def test_trials_that_failed_are_left_out_and_that_is_said(tmp_path):
     done = CliRunner().invoke(app, ["plan", "quickstart", "--results", folder])
     assert done.exit_code == 0, done.output
     assert f"3 of the {TRIALS} trials there failed; their times are left out" in done.stderr
+    folder, _ = searched(tmp_path / "2", at_once=1, seconds=4.0, failing=TRIALS)
+    with pytest.raises(UserError, match=f"all {TRIALS} trials there failed; write --seconds"):
+        from_results(load_spec("quickstart"), [folder], Conditions())
 
 
 @pytest.fixture
