@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,18 +62,47 @@ def measure_cost(model: nn.Module, example_input: Tensor, *, repeats: int = 10) 
 
 
 def count_flops(model: nn.Module, example_input: Tensor) -> int:
-    """Return the floating point operations of a forward pass, a multiplication and an addition counted as two."""
+    """Return the floating point operations of a forward pass, a multiplication and an addition counted as two.
+
+    Counted are matrix products and convolutions, also those in attention, recurrent and bilinear layers.
+    """
     # The counter does not see into PyTorch's fused attention layers.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         # The counter puts hooks on what needs gradients, such as a parameter that a layer is called on; inference mode
         # refuses those.
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_uncounted_products()) as counter:
             model(example_input)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops())
+
+
+def _uncounted_products() -> dict[Any, Callable[..., int]]:
+    """Return formulas, from the shapes of an operator's arguments, for the products that PyTorch's counter leaves out.
+
+    Fused recurrent layers read each matrix of theirs once at each position of each sequence.
+    """
+    aten = torch.ops.aten
+    return {
+        aten.mv: lambda matrix, vector, **_: 2 * math.prod(matrix),
+        aten.addmv: lambda bias, matrix, vector, **_: 2 * math.prod(matrix),
+        aten.dot: lambda left, right, **_: 2 * math.prod(left),
+        aten._trilinear: _bilinear_flops,
+        aten.mkldnn_rnn_layer: lambda inputs, *weights, **_: _recurrent_flops(inputs, weights[:2]),
+        aten._cudnn_rnn: lambda inputs, weights, *_, **__: _recurrent_flops(inputs, weights),
+    }
+
+
+def _bilinear_flops(left: Sequence[int], weight: Sequence[int], right: Sequence[int], *_: Any, **__: Any) -> int:
+    """Count ``left @ weight`` with ``weight`` of shape ``(out, left, right)``, and that times ``right``."""
+    return 2 * left[0] * (math.prod(weight) + weight[0] * weight[2])
+
+
+def _recurrent_flops(inputs: Sequence[int], weights: Sequence[Sequence[int]]) -> int:
+    """Count the products of one or more layers; of the weights' shapes those of biases have one dimension."""
+    return 2 * math.prod(inputs[:-1]) * sum(math.prod(shape) for shape in weights if len(shape) == 2)
 
 
 def _wait(tensor: Tensor) -> None:

@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from baselines import measure_cost
+from baselines import cost, measure_cost
 from baselines.cost import count_flops
 
 
 def test_operations_by_hand():
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(256, 10))
-    cost = measure_cost(model, torch.zeros(2, 3, 8, 8), repeats=1)
-    assert cost.flops == 2 * (2 * 64 * 4 * 27 + 2 * 256 * 10)
-    assert cost.parameters == 108 + 2570
-    assert cost.latency_s > 0
+    found = measure_cost(model, torch.zeros(2, 3, 8, 8), repeats=1)
+    assert found.flops == 2 * (2 * 64 * 4 * 27 + 2 * 256 * 10)
+    assert found.parameters == 108 + 2570
+    assert found.latency_s > 0
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -22,6 +22,46 @@ def test_fused_attention_is_counted(training):
     projections, attention, perceptron = 5 * 4 * 8 * 8, 2 * 5 * 5 * 8, 5 * 2 * 8 * 16
     assert count_flops(layer, torch.zeros(1, 5, 8)) == 2 * (projections + attention + perceptron)
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+class First(nn.Module):
+    """A recurrent layer's output without its state."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x)[0]
+
+
+@pytest.mark.parametrize("sizes", [{}, {"num_layers": 2, "bidirectional": True}, {"batch_first": True, "bias": False}])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_read_each_matrix_once_a_position(kind, sizes):
+    layer = kind(5, 6, **sizes)
+    matrices = sum(p.numel() for p in layer.parameters() if p.dim() == 2)
+    assert count_flops(First(layer).eval(), torch.zeros(4, 2, 5)) == 2 * 4 * 2 * matrices
+
+
+def test_the_fused_kernel_of_gpus_counts_as_the_layer_does():
+    formula = cost._uncounted_products()[torch.ops.aten._cudnn_rnn]
+    weights = [p.shape for p in nn.LSTM(5, 6, num_layers=2).parameters()]
+    matrices = 4 * 6 * (5 + 6 + 6 + 6)
+    assert formula((4, 2, 5), weights, 4, None, None, None, out_shape=None) == 2 * 4 * 2 * matrices
+
+
+def test_bilinear_layers_and_products_with_vectors_are_counted():
+    class Products(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair = nn.Bilinear(3, 4, 5)
+
+        def forward(self, x):
+            mixed = self.pair(x[..., :3], x[..., 3:]) @ x[0, 0, :5]  # (2, 6) of vectors of 5
+            return mixed[0] @ mixed[1] + torch.addmv(mixed[:, 0], mixed, mixed[0]).sum()
+
+    pair = 2 * 12 * (5 * 3 * 4 + 5 * 4)
+    assert count_flops(Products(), torch.zeros(2, 6, 7)) == pair + 2 * 12 * 5 + 2 * 6 + 2 * 2 * 6
 
 
 def test_layers_called_on_parameters_and_parametrized_ones_are_measured():
