@@ -32,10 +32,13 @@ def prunable_weights(
         ``{parameter name: parameter}``.
 
     Raises:
+        TypeError: If ``model`` is no module.
         ValueError: If nothing is prunable, a pattern matches no layer, a weight is not materialised yet or not
             floating-point, or ``include`` names the weight of a recurrent layer, which reads it where no mask can
             reach it.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, but got {type(model).__name__}")
     matrices, held_by = _matrices(model), owners(model)
     names = {layer_name(name): name for name in matrices}
     for pattern in (*(include or ()), *exclude):

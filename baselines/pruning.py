@@ -87,9 +87,10 @@ def prune_(
         ``model``.
 
     Raises:
-        TypeError: If the loss, a batch or an argument has the wrong type.
+        TypeError: If the model is no module, or the loss, a batch or an argument has the wrong type.
         ValueError: If nothing is prunable, what the method needs is missing, a score is not finite, the loss carries
-            no gradient, a budget or floor cannot be met, or a layer would lose all its weights.
+            no gradient, a budget or floor cannot be met, a layer would lose all its weights, or the model is on the
+            meta device or cannot be copied.
     """
     method = find_method(config.method)
     weights = prunable_weights(model, include=config.include, exclude=config.exclude)
@@ -150,7 +151,7 @@ def _workspace(model: nn.Module, method: Method, weights: Container[str], seed: 
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(seed)
-        scratch = copy.deepcopy(model)
+        scratch = _copied(model)
         for name, parameter in scratch.named_parameters():
             parameter.requires_grad_(name in weights)
             parameter.grad = None
@@ -160,6 +161,23 @@ def _workspace(model: nn.Module, method: Method, weights: Container[str], seed: 
         if method.prepare is not None:
             method.prepare(scratch)
         yield scratch
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy to work on.
+
+    Raises:
+        ValueError: If the model holds no numbers, or something that cannot be copied.
+    """
+    unreal = next((name for name, p in model.named_parameters() if p.is_meta), None)
+    if unreal is not None:
+        raise ValueError(
+            f"weights must be real, but these are on the meta device (layer {layer_name(unreal)!r}): use model.to_empty"
+        )
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:  # what torch.nn.utils.weight_norm computes is kept on the layer, and is no leaf
+        raise ValueError(f"scores are computed on a copy, but {type(model).__name__} has none: {error}") from error
 
 
 def _evidence(
@@ -186,7 +204,7 @@ def _groups(weights: Mapping[str, Tensor], config: PruneConfig, method: Method) 
             floor = config.floor if config.allow_empty else max(1, config.floor)
             counts = method.allocation({layer: shapes[layer] for layer in group.layers}, group.kept, floor)
         elif config.scope == "layer" and group.name == EVERYTHING and EVERYTHING not in config.budgets:
-            counts = {layer: kept_for_ratio(sizes[layer], config.ratio) for layer in group.layers}
+            counts = {layer: min(sizes[layer], kept_for_ratio(sizes[layer], config.ratio)) for layer in group.layers}
         else:
             groups.append(group)
             continue
@@ -266,7 +284,7 @@ def _checked_scores(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor])
 
 
 def _check_no_layer_is_empty(masks: Mapping[str, Tensor], config: PruneConfig) -> None:
-    empty = [layer_name(name) for name, mask in masks.items() if not mask.any()]
+    empty = [layer_name(name) for name, mask in masks.items() if mask.numel() and not mask.any()]
     if empty:
         shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
         raise ValueError(

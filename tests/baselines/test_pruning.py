@@ -226,6 +226,39 @@ def test_an_error_leaves_the_model_untouched(mlp, batch, case):
     assert all(torch.equal(t, expected[name]) for name, t in model.state_dict().items())
 
 
+def normed():
+    return nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 3)), nn.Linear(3, 2))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "call", [lambda model: prune_(model, PruneConfig(ratio=2.0)), lambda model: score(model, "mag")]
+)
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: nn.Linear(4, 3, device="meta"),
+            ValueError,
+            r"on the meta device \(layer 'weight'\): use model.to_empty",
+        ),
+        (normed, ValueError, "scores are computed on a copy, but Sequential has none: .*weight_norm"),
+        (lambda: [nn.Linear(4, 3)], TypeError, "must be a torch.nn.Module, but got list"),
+    ],
+)
+def test_models_that_cannot_be_scored_are_refused_in_a_sentence(call, make, error, message):
+    with pytest.raises(error, match=message):
+        call(make())
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("settings", [{}, {"scope": "layer"}, {"method": "erk"}, {"floor": 1}])
+def test_a_layer_without_weights_loses_none(settings):
+    model = nn.Sequential(nn.Linear(4, 0), nn.Linear(0, 3), nn.Linear(3, 4))
+    summary = sparse_summary(prune_(model, PruneConfig(**{"ratio": 2.0} | settings)))
+    assert summary.kept_by_layer == {"0": 0, "1": 0, "2": 6}
+
+
 def test_a_loss_of_another_type_is_an_error(mlp, batch):
     with pytest.raises(TypeError, match="must return a tensor, but got float"):
         prune_(mlp(), config("snip"), loss_fn=lambda m, b: 1.0, batches=[batch])
