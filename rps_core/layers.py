@@ -74,10 +74,10 @@ def find_candidates(model: nn.Module) -> list[Candidate]:
             candidate.known |= isinstance(module, _KNOWN) and matrix and "bias" not in attribute
             candidate.table |= isinstance(module, _TABLES)
             candidate.renormalised |= isinstance(module, _TABLES) and module.max_norm is not None
-            if isinstance(module, _TABLES) and module.padding_idx is not None:
-                candidate.padding = module.padding_idx
-            else:
-                candidate.read_whole = True
+            padding = module.padding_idx if isinstance(module, _TABLES) else None
+            # A tied table that pads another row reads this one, and trains it, as any other.
+            candidate.read_whole |= padding is None or candidate.padding not in (None, padding)
+            candidate.padding = candidate.padding if padding is None else padding
     return list(found.values())
 
 

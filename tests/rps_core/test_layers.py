@@ -99,6 +99,14 @@ def test_padding_stays_zero_and_does_not_count():
     torch.testing.assert_close(summed, group.fold([without], (0,)))
 
 
+def test_the_scale_of_a_table_is_that_of_its_rows_without_the_padding():
+    table = nn.Embedding(4, 3, padding_idx=1)
+    nn.init.constant_(table.weight, 0.5)
+    table.weight.detach()[1] = 0.0
+    (layer,) = compress_(table, RPSConfig(ratio=2, init_std=2.0))._rps_sharing.arrays[0].group.layers
+    assert layer.scale == 0.25
+
+
 class Tied(nn.Module):
     """An embedding that pads, its weight tied to another module's."""
 
@@ -119,12 +127,13 @@ class Tied(nn.Module):
         lambda: nn.Embedding(10, 4, padding_idx=3),
         lambda: Tied(nn.Linear(4, 10, bias=False)),
         lambda: Tied(nn.Embedding(10, 4)),
+        lambda: Tied(nn.Embedding(10, 4, padding_idx=7)),
     ],
 )
 def test_a_row_of_padding_that_is_filled_or_tied_shares_as_any_other(make, filled, tmp_path):
     dense, tokens = make(), torch.arange(10)
     (weight,) = dense.parameters()
-    weight.detach()[3] = 10.0 if filled else 0.0
+    weight.detach()[[3, 7]] = 10.0 if filled else 0.0
     expected = dense(tokens)
     same = project_(copy.deepcopy(dense), RPSConfig(ratio=1))
     torch.testing.assert_close(same(tokens), expected)
