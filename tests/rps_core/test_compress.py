@@ -179,6 +179,7 @@ def test_budgets_make_groups_with_psi_of_their_own(resnet):
         ("conv*", ("conv1", "conv2"), 8 * 27 + 8 * 72, 200),
         ("fc", ("fc",), 80, 80),
     ]
+    assert not torch.equal(resnet.psi_0[:80] / resnet.psi_0[0], resnet.psi_1 / resnet.psi_1[0])  # drawn apart
     resnet(torch.randn(2, 3, 6, 6)).sum().backward()
     assert resnet.psi_0.grad.any()
     assert resnet.psi_1.grad.any()
@@ -190,8 +191,9 @@ def test_to_dense_leaves_nothing_of_the_compression(build, batch):
     assert torch.equal(dense(batch), model(batch))
     assert list(dense.state_dict()) == list(build().state_dict())
     assert [type(m) for m in dense.modules()] == [type(m) for m in build().modules()]
-    assert not dense._forward_hooks
-    assert not dense._forward_pre_hooks
+    for hooks in ("_forward_hooks", "_forward_hooks_always_called", "_forward_pre_hooks", "_state_dict_hooks"):
+        assert not getattr(dense, hooks)
+    assert not dense._load_state_dict_pre_hooks
     assert not any(name.startswith("_rps") for m in dense.modules() for name in vars(m))
     compress_(dense, RPSConfig(ratio=2))
 

@@ -117,6 +117,13 @@ def test_roast_tiles_are_contiguous():
     assert np.unique(matrix[::16, ::16]).size == 6
 
 
+def test_roast_hashes_each_tile_at_an_uneven_edge_apart():
+    matrix = Roast.build([Block((40, 20))], 10**9, 0).slots_of(0, 800).reshape(40, 20)
+    assert np.unique(matrix).size == 800
+    narrow = Roast.build([Block((48, 3))], 10**9, 0).slots_of(0, 144).reshape(48, 3)
+    assert np.unique(narrow[::16, 0]).size == 3
+
+
 def test_cache_lines_by_hand():
     mapping = RandomFold(64, 64, 0)
     offset = int(mapping.offsets[0])

@@ -1,6 +1,8 @@
 import pytest
 import torch
+from torch import nn
 
+from rps_core import RPSConfig, compress_, round_psi_
 from rps_core.quantize import INT8_BLOCK, pack, psi_bytes, relative_error, unpack
 
 
@@ -28,3 +30,12 @@ def test_int8_by_hand():
 def test_relative_error_of_nothing_is_nothing():
     assert relative_error(torch.zeros(3), torch.zeros(3)) == 0
     assert relative_error(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 3.0])) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_a_model_is_rounded_to_what_its_file_keeps(dtype):
+    model = compress_(nn.Linear(30, 20), RPSConfig(ratio=2, psi_dtype=dtype))
+    before = model.psi_0.detach().clone()
+    assert round_psi_(model) == (dtype != "float32")
+    assert torch.equal(model.psi_0, unpack(pack(before, dtype)))
+    assert torch.equal(model.psi_0, before) == (dtype == "float32")

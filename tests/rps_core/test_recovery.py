@@ -1,3 +1,6 @@
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -43,6 +46,28 @@ def test_gradient_is_the_plain_one_over_the_scaler(scaling, mapping):
     torch.testing.assert_close(scaled.psi_0.grad, expected)
 
 
+@pytest.mark.parametrize("mapping", ["random_fold", "roast", "robe_z", "hashed_net"])
+def test_the_sums_of_a_slot_by_the_definition(mapping):
+    group = group_of(shared(mapping=mapping))
+    slots, scales = group.mapping.slots_of(0, 64), np.repeat([layer.scale for layer in group.layers], [40, 24])
+    assert scales[0] != scales[-1]
+    for found, weights in zip(group.slot_sums(), (np.ones(64), scales, scales**2), strict=True):
+        np.testing.assert_allclose(found, [weights[slots == slot].sum() for slot in range(group.slots)])
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_the_derivative_of_the_gradient_is_scaled_too(scaling):
+    """The gradient of psi is ``R^T g / Gamma``, so that of ``v @ grad psi`` with respect to g is ``R (v / Gamma)``."""
+    group = group_of(shared(scaling))
+    psi, v = torch.randn(group.slots).double().requires_grad_(), torch.randn(group.slots).double()
+    weights = recover(psi, group, (0, 1))
+    given = [torch.randn_like(weight).requires_grad_() for weight in weights]
+    (scaled,) = torch.autograd.grad(weights, psi, given, create_graph=True)
+    back = torch.autograd.grad(scaled @ v, given)
+    expected = group.recover(v / torch.from_numpy(group.scaler), (0, 1))
+    torch.testing.assert_close(back, tuple(expected))
+
+
 def test_half_precision_gradients_are_rounded_once():
     """Gamma of small layers is out of half precision's range; the scaled gradient is not."""
     model = compress_(nn.Linear(64, 32, bias=False), RPSConfig(ratio=2, init_std=100.0))
@@ -83,6 +108,21 @@ def test_weights_follow_psi_even_behind_autograd_s_back():
     model.psi_0.data.zero_()
     assert torch.equal(model[0].weight, torch.zeros(8, 5, dtype=torch.float64))
     assert torch.equal(model(x), model[2].bias.expand(2, 3))
+
+
+def test_copies_and_reads_within_a_forward_pass_follow_the_psi_there_is():
+    model = shared()
+    seen = []
+
+    def look(module, inputs, output):
+        seen.append(copy.deepcopy(model)[2].weight)  # the weights in hand are no leaves: they are not copied
+        model._parameters["psi_0"] = nn.Parameter(torch.zeros_like(model.psi_0))
+
+    before = model[2].weight
+    model[0].register_forward_hook(look)
+    out = model(torch.randn(2, 5, dtype=torch.float64))
+    assert torch.equal(seen[0], before)
+    assert torch.equal(out, model[2].bias.expand(2, 3))
 
 
 def test_failed_forward_leaves_nothing_behind():
@@ -138,3 +178,12 @@ def test_vmap_over_models_and_over_samples():
     ensemble = vmap(lambda p: grad(loss)(p, x[0]))(stacked)
     alone = grad(loss)({name: value[1] for name, value in stacked.items()}, x[0])
     torch.testing.assert_close(ensemble["psi_0"][1], alone["psi_0"])
+
+
+def test_vmap_over_any_dimension_of_a_stack_of_arrays():
+    group = group_of(shared())
+    psis = torch.randn(group.slots, 3, dtype=torch.float64)
+    stacked = vmap(lambda psi: recover(psi, group, (0, 1)), in_dims=1)(psis)
+    for number in range(3):
+        for weights, expected in zip(stacked, recover(psis[:, number].contiguous(), group, (0, 1)), strict=True):
+            assert torch.equal(weights[number], expected)
