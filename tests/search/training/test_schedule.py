@@ -27,6 +27,17 @@ def test_one_cycle_rises_to_its_peak_and_falls_to_zero():
     assert min(factors[:-1]) > 0
 
 
+def test_one_cycle_has_its_peak_after_a_fifth():
+    train = TrainSpec(schedule="one_cycle", epochs=10)
+    assert [lr_factor(train, e) for e in (0, 1, 2, 6, 8)] == pytest.approx([1e-3, 0.5, 1, 0.5, 0.25])
+
+
+@pytest.mark.parametrize(("schedule", "alone"), [("cosine", 0.5), ("step", 0.1)])
+def test_warmup_is_a_factor_of_the_schedule(schedule, alone):
+    train = TrainSpec(schedule=schedule, epochs=10, warmup_epochs=9, milestones=[0.5])
+    assert lr_factor(train, 5) == pytest.approx(alone * 5 / 9, rel=1e-3)
+
+
 def test_warmup_grows_linearly_before_the_schedule_takes_over():
     train = TrainSpec(schedule="constant", epochs=10, warmup_epochs=2)
     assert lr_factor(train, 0) < 0.01

@@ -1,14 +1,19 @@
 """What the loop must keep when the network runs through torch.compile: resume, evaluation, every kind of weights."""
 
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from baselines.masks import MaskedLayer
 from search.data.batches import DeviceSplit, eval_batches
 from search.spec import ModelSpec, TrainSpec
 from search.training.evaluation import EVAL_BATCH_SIZE
 from search.training.trainer import Trainer
-from search.trial import Trial
+from search.trial import Trial, build
 from tests.search.conftest import make_split
 
 CONVOLUTIONS = ModelSpec(name="tests.search.training.test_packed:convolutions")
@@ -50,12 +55,6 @@ def test_trials_with_other_seeds_differ(make_config, tiny_data):
 @pytest.mark.parametrize(("momentum", "nesterov", "first"), [(0.9, True, 1.9), (0.9, False, 1.0), (0.0, True, 1.0)])
 def test_a_step_is_that_of_plain_pytorch(make_config, tiny_data, momentum, nesterov, first):
     """One batch, no augmentation: SGD with weight decay by hand on the dense model."""
-    from dataclasses import replace
-
-    from torch.nn.functional import cross_entropy
-
-    from search.trial import build
-
     data = replace(tiny_data, augment="none", mean=(0.0,), std=(1.0,))
     train = TrainSpec(epochs=1, batch_size=90, schedule="constant", momentum=momentum, nesterov=nesterov)
     config = make_config("dense", ratio=1.0, lr=0.5, weight_decay=0.01, train=train)
@@ -69,6 +68,47 @@ def test_a_step_is_that_of_plain_pytorch(make_config, tiny_data, momentum, neste
     assert report.loss == pytest.approx(loss.item(), rel=1e-5)
     for parameter, wanted in zip(trial.trainer.model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.detach(), wanted.detach())
+
+
+@pytest.mark.parametrize("changes", [{"label_smoothing": 0.3}, {"grad_clip": 1e-3}])
+def test_smoothing_and_clipping_are_those_of_plain_pytorch(make_config, tiny_data, changes):
+    data = replace(tiny_data, augment="none")
+    train = TrainSpec(epochs=1, batch_size=90, schedule="constant", momentum=0, **changes)
+    config = make_config("dense", ratio=1.0, lr=0.5, weight_decay=0.0, train=train)
+    trial, model = Trial(config, data, threads=1), build(config, data)
+    ((inputs, labels),) = list(trial.trainer.batches())
+    loss = cross_entropy(model(inputs), labels, label_smoothing=changes.get("label_smoothing", 0.0))
+    loss.backward()
+    if "grad_clip" in changes:
+        norm = sum(w.grad.square().sum() for w in model.parameters()).sqrt()
+        assert norm > 1e-3
+        for w in model.parameters():
+            w.grad.mul_(1e-3 / norm)
+    assert trial.step().loss == pytest.approx(loss.item(), rel=1e-5)
+    for parameter, w in zip(trial.trainer.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(parameter.detach(), w.detach() - 0.5 * w.grad)
+
+
+def test_each_step_has_the_rate_of_where_it_begins(make_config, tiny_data, monkeypatch):
+    train = TrainSpec(epochs=2, batch_size=30, schedule="cosine")
+    trial = Trial(make_config("dense", ratio=1.0, lr=0.5, train=train), tiny_data, threads=1)
+    rates, whole = [], trial.trainer.backward
+    monkeypatch.setattr(
+        trial.trainer,
+        "backward",
+        lambda *batch: (rates.append(trial.trainer.optimizer.param_groups[0]["lr"]), whole(*batch))[1],
+    )
+    reports = [trial.step(), trial.step()]
+    assert rates == pytest.approx([0.25 * (1 + math.cos(math.pi * step / 6)) for step in range(6)])
+    assert [report.lr for report in reports] == [rates[2], rates[5]]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images(make_config, tiny_data):
+    data = replace(tiny_data, train=tiny_data.train.take(np.arange(50)), augment="none")
+    config = make_config("dense", ratio=1.0, lr=1e-30, weight_decay=0.0, train=TrainSpec(epochs=1, batch_size=40))
+    trial = Trial(config, data, threads=1)
+    mean = trial.trainer.evaluate(trial.trainer.split)[1]
+    assert trial.step().loss == pytest.approx(mean, rel=1e-5)
 
 
 def test_pruned_weights_are_read_as_they_are_while_an_epoch_trains(make_config, tiny_data, monkeypatch):
