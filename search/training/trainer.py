@@ -101,6 +101,7 @@ class Trainer:
         check_batch_size(train.batch_size, len(data.train))
         self.split: DeviceSplit = beside.split if beside else DeviceSplit.of(data.train, engine.device)
         self.val: DeviceSplit = beside.val if beside else DeviceSplit.of(data.val, engine.device)
+        self.steps = steps_per_epoch(len(self.split), train.batch_size)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.parameters,
@@ -157,7 +158,7 @@ class Trainer:
             lr,
             train_seconds=train_seconds,
             eval_seconds=ended - trained,
-            images=len(self.split),
+            images=min(len(self.split), self.steps * self.train.batch_size),  # but for a last one alone
             finished_at=datetime.now(UTC).isoformat(),
         )
 
@@ -166,11 +167,10 @@ class Trainer:
         self.model.train()
         total = torch.zeros((), device=self.engine.device)
         images = 0
-        steps = steps_per_epoch(len(self.split), self.train.batch_size)
         lr = self._lr
         with self.reading():
             for step, (inputs, labels) in enumerate(self.batches()):
-                lr = self.lr_at(step / steps)
+                lr = self.lr_at(step / self.steps)
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
                 loss = self.backward(inputs, labels)

@@ -111,6 +111,13 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_images(make_config, tiny_data
     assert trial.step().loss == pytest.approx(mean, rel=1e-5)
 
 
+@pytest.mark.parametrize(("images", "trained"), [(50, 50), (41, 40), (40, 40)])
+def test_images_that_are_left_out_of_an_epoch_are_not_counted(make_config, tiny_data, images, trained):
+    data = replace(tiny_data, train=tiny_data.train.take(np.arange(images)))
+    trial = Trial(make_config("dense", ratio=1.0, train=TrainSpec(epochs=1, batch_size=20)), data, threads=1)
+    assert trial.step().images == trained
+
+
 def test_pruned_weights_are_read_as_they_are_while_an_epoch_trains(make_config, tiny_data, monkeypatch):
     trial = Trial(make_config("rand"), tiny_data, threads=1)
     (layer, *_) = (module for module in trial.trainer.model.modules() if isinstance(module, MaskedLayer))
