@@ -24,6 +24,15 @@ def test_erdos_renyi_kernel_caps_small_layers_at_dense():
     assert counts == {"tiny": 6, "big": 394}
 
 
+def test_erdos_renyi_kernel_shares_what_full_layers_leave_in_proportion():
+    shapes = {"tiny": (2, 3), "square": (100, 100), "wide": (50, 250)}  # sums of 5, 200 and 300
+    assert erdos_renyi_kernel(shapes, 2006, 0) == {"tiny": 6, "square": 800, "wide": 1200}
+
+
+def test_a_floor_asks_no_more_of_a_layer_than_it_has():
+    assert uniform({"a": (2,), "b": (50,)}, 12, 10) == {"a": 2, "b": 10}
+
+
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=6), st.data())
 @pytest.mark.parametrize("allocation", [uniform, erdos_renyi_kernel])
 def test_allocations_are_exact_and_within_bounds(allocation, layers, data):

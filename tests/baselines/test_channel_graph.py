@@ -117,6 +117,24 @@ def test_pools_that_take_channels_for_positions_keep_them():
     assert [group[0] for group in summary(apart, torch.zeros(2, 3, 8))] == [8]
 
 
+@pytest.mark.parametrize("dims", [(1, 2), (1, 3), (2,)])
+def test_means_over_channels_or_over_one_side_keep_them(dims):
+    class Mean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 8, 1), nn.Linear(8 if len(dims) == 2 else 64, 3)
+
+        def forward(self, x):
+            return self.fc(self.conv(x).mean(dims).flatten(1))
+
+    assert summary(Mean(), IMAGE) == []  # as many rows, columns and channels: the shapes alone do not tell
+
+
+def test_layers_that_mix_positions_keep_the_channels_before_them():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Linear(8, 5), nn.Flatten(), nn.Linear(8 * 8 * 5, 3))
+    assert summary(model, IMAGE) == []
+
+
 def test_shared_layers_stay():
     class Twice(nn.Module):
         def __init__(self):

@@ -161,3 +161,34 @@ def test_the_ratio_that_is_suggested_leaves_a_channel_of_each_layer(mlp, residua
         cut(model, ratio=suggested)
         assert before / size(model) == pytest.approx(suggested, rel=0.005)
         assert {group.size for group in channel_groups(model, IMAGE)} == {1}
+
+
+def test_a_channel_scores_the_mean_of_its_weights_however_many_those_are():
+    model = nn.Sequential(nn.Linear(100, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    scores = {"0.weight": torch.ones(8, 100), "2.weight": torch.full((8, 8), 2.0), "4.weight": torch.ones(3, 8)}
+    config = ChannelConfig(method=lambda model, loss_fn, batches: scores, ratio=2.0)
+    prune_channels_(model, config, example_input=torch.zeros(1, 100))
+    assert (model[0].out_features, model[2].out_features) == (4, 8)
+
+
+def test_the_inputs_behind_a_flattening_are_those_of_the_channels_that_stay():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(6 * 9, 4))
+    gone = torch.tensor([True, False, False, True, True, False])
+    wide = copy.deepcopy(model)
+    wide[4].weight.data.view(4, 6, 9)[:, gone] = 0
+    (group,) = channel_groups(model, IMAGE)
+    narrow = cut_(model, [group], [(~gone).nonzero().squeeze(1)])
+    x = torch.randn(2, 3, 8, 8)
+    assert narrow[4].in_features == 27
+    torch.testing.assert_close(narrow(x), wide(x))
+
+
+def test_random_channels_follow_the_seed():
+    def kept(seed):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 40, 3), nn.Flatten(), nn.Linear(40 * 36, 4))
+        return cut(model, method="rand", ratio=4.0, seed=seed)[0].weight
+
+    assert torch.equal(kept(1), kept(1))
+    assert not torch.equal(kept(1), kept(2))

@@ -21,6 +21,13 @@ def test_weights_but_no_biases_norms_or_positions(residual, transformer):
     assert not any("position" in name or "norm" in name or "bias" in name for name in names)
 
 
+def test_the_biases_of_attention_have_several_dimensions_and_stay_all_the_same():
+    attention = nn.MultiheadAttention(8, 2, add_bias_kv=True)
+    assert attention.bias_k.dim() == 3
+    for include in (None, ["*"]):
+        assert list(prunable_weights(attention, include=include)) == ["in_proj_weight", "out_proj.weight"]
+
+
 def test_include_and_exclude_select_layers(residual, transformer):
     assert list(prunable_weights(residual(), include=["blocks.*"], exclude=["*.conv2"])) == [
         "blocks.0.conv1.weight",

@@ -52,6 +52,14 @@ def test_rounds_train_prune_and_rewind(residual):
         assert all((one[k] | ~two[k]).all() for k in one if k.startswith("mask/"))
 
 
+def test_groups_with_budgets_of_their_own_fall_by_the_same_factor_in_each_round(mlp):
+    states = []
+    prune = PruneConfig(ratio=16.0, budgets={"1": 1 / 64, "5": 40})
+    lottery_ticket_(mlp(), LotteryConfig(prune, rounds=2), train_fn=Trainer(), on_round=states.append)
+    for state, expected in zip(states[1:], ((576, 96, 80), (72, 24, 40)), strict=True):
+        assert tuple(int(state[f"mask/{layer}.weight"].sum()) for layer in "135") == expected
+
+
 def test_magnitudes_are_those_after_training(mlp):
     model = lottery_ticket_(mlp(), config(rounds=1, rewind_epoch=0), train_fn=Trainer())
     trained = mlp()

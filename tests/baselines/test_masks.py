@@ -99,6 +99,13 @@ def test_gradients_are_the_dense_gradients_under_the_mask(build, batch, loss_fn)
         assert torch.allclose(parameter.grad, expected[name] * mask, atol=1e-7)
 
 
+def test_taking_masks_off_leaves_zeros_whatever_lay_under_them(mlp):
+    model = pruned(mlp)
+    mask = model[1].weight_mask.clone()
+    model.load_state_dict({name: torch.ones_like(p) for name, p in model.named_parameters()}, strict=False)
+    assert torch.equal(unmask_(model)[1].weight, mask)
+
+
 def test_layers_keep_their_type_names_and_weight_mask(mlp):
     model = pruned(mlp)
     assert isinstance(model[1], nn.Linear)

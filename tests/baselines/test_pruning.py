@@ -124,6 +124,26 @@ def test_floor_saves_layers_from_collapse(mlp):
     assert sum(kept.values()) == round(5152 / 50)
 
 
+@pytest.mark.parametrize("method", ["snip", "grasp"])
+def test_two_steps_are_two_prunings(mlp, batch, loss_fn, method):
+    """Weights that the first removes have no gradient in the second: it matters to grasp, whose gradients meet."""
+    evidence = {"loss_fn": loss_fn, "batches": [batch]}
+    stepped = prune_(mlp(), config(method, floor=0, iterations=2), **evidence)
+    twice = mlp()
+    for ratio in (2.0, 4.0):
+        prune_(twice, config(method, ratio=ratio, floor=0), **evidence)
+    assert all(torch.equal(masks_of(twice)[name], mask) for name, mask in masks_of(stepped).items())
+
+
+@pytest.mark.parametrize("method", ["uniform", "erk"])
+def test_allocations_leave_no_layer_empty_unless_that_is_allowed(method):
+    for allow_empty, least in ((False, 1), (True, 0)):
+        model = nn.Sequential(nn.Linear(300, 2), nn.Linear(2, 2), nn.Linear(2, 400))
+        kept = sparse_summary(prune_(model, PruneConfig(method, ratio=350.0, allow_empty=allow_empty))).kept_by_layer
+        assert kept["1"] == least
+        assert sum(kept.values()) == 4
+
+
 def test_allow_empty_lets_a_layer_collapse(mlp):
     model = mlp()
     with torch.no_grad():

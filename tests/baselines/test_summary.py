@@ -3,9 +3,10 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from torch import nn
 
-from baselines import PruneConfig, prune_, sparse_summary
+from baselines import PruneConfig, load_sparse, prune_, save_sparse, sparse_summary
 from baselines.layout import position_bytes
 
 
@@ -41,6 +42,23 @@ def test_a_plain_network_stores_all_and_no_positions(residual):
     assert summary.stored_parameters == parameters
     payload = 4 * parameters + sum(b.numel() * (4 if b.is_floating_point() else 8) for b in residual().buffers())
     assert payload + 100 < summary.stored_bytes <= payload + 144
+
+
+def test_buffers_that_no_state_holds_are_not_stored(tmp_path):
+    def make(persistent):
+        model = nn.Linear(4, 3)
+        model.register_buffer("table", torch.arange(7.0), persistent=persistent)
+        return model
+
+    sizes = []
+    for persistent in (True, False):
+        model = prune_(make(persistent), PruneConfig(ratio=2.0))
+        sizes.append(sparse_summary(model).stored_bytes)
+        save_sparse(model, tmp_path / "model")
+        assert (tmp_path / "model").stat().st_size == sizes[-1]
+        assert torch.equal(load_sparse(tmp_path / "model", make(persistent)).weight, model.weight)
+    # Both headers are padded to eights.
+    assert sizes[0] - sizes[1] in (24, 28, 32)
 
 
 def test_layers_left_out_of_the_pruning_are_stored_in_full(mlp):

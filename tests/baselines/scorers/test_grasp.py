@@ -65,6 +65,14 @@ def test_temperature_divides_the_logits(batch, loss_fn):
     assert not model._forward_hooks
 
 
+def test_several_batches_count_as_one_of_all_their_images(batch, loss_fn):
+    model, (images, labels) = smooth_net(), (batch[0].double(), batch[1])
+    halves = list(zip(images.chunk(2), labels.chunk(2), strict=True))
+    together, apart = (grasp(model, loss_fn, batches) for batches in ([(images, labels)], halves))
+    for name, expected in together.items():
+        torch.testing.assert_close(apart[name], expected)
+
+
 def test_attention_has_a_second_derivative(transformer, batch, loss_fn):
     scores = score(transformer(), "grasp", loss_fn=loss_fn, batches=[batch])
     assert all(s.abs().sum() > 0 for s in scores.values())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from baselines import PruneConfig, masks_of, prune_, score, sparse_summary
+from baselines.scorers.synflow import make_positive_
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 
@@ -84,6 +85,19 @@ def test_no_layer_collapses_where_magnitude_and_one_shot_do():
     kept = sparse_summary(model).kept_by_layer
     assert all(count > 0 for count in kept.values())
     assert sum(kept.values()) == round(size / 1000)
+
+
+def test_nothing_negative_is_left_in_the_copy_that_is_scored(residual):
+    model = prune_(residual(), PruneConfig(ratio=2.0)).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+    expected = {name: tensor.abs() for name, tensor in model.state_dict().items()}
+    make_positive_(model)
+    assert not model.training
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == (torch.float64 if tensor.is_floating_point() else torch.int64)
+        assert torch.equal(tensor, expected[name])
 
 
 def test_batches_give_the_shape_and_their_values_do_not_matter(mlp, batch):
