@@ -77,6 +77,9 @@ class Trainer:
         seed: Seed of the trial.
         engine: Device and precision.
         beside: A trainer on the same data and device, whose images there this one reads too.
+
+    Raises:
+        UserError: If the batch is larger than the training part, or the model has nothing to train.
     """
 
     def __init__(
@@ -103,6 +106,8 @@ class Trainer:
         self.val: DeviceSplit = beside.val if beside else DeviceSplit.of(data.val, engine.device)
         self.steps = steps_per_epoch(len(self.split), train.batch_size)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise UserError("the model must have a parameter that trains, but requires_grad is False for all of them")
         self.optimizer = torch.optim.SGD(
             self.parameters,
             lr=lr,

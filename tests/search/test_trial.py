@@ -185,6 +185,16 @@ def test_what_a_trial_cannot_do_is_said_in_one_sentence(method, changes, sentenc
         Trial(make_config(method, **changes), tiny_data, threads=1)
 
 
+def frozen_net(*, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes)).requires_grad_(False)
+
+
+def test_a_model_with_nothing_to_train_is_refused_in_one_sentence(make_config, tiny_data):
+    config = make_config("mag", model=ModelSpec(name="tests.search.test_trial:frozen_net"))
+    with pytest.raises(UserError, match="must have a parameter that trains, but requires_grad is False for all"):
+        Trial(config, tiny_data, threads=1)
+
+
 def test_scoring_images_are_balanced(make_config, tiny_data):
     seen = {}
 
