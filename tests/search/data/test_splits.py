@@ -17,6 +17,11 @@ def test_stratified_takes_the_same_share_of_each_class():
     assert np.bincount(labels[rest]).tolist() == [45, 27, 18]
 
 
+def test_small_classes_are_not_taken_first():
+    chosen, _ = stratified(np.repeat([0, 1, 2, 3], [57, 1, 1, 1]), 6, seed=0)
+    assert chosen.max() < 57  # a tenth of one image is none
+
+
 def test_balanced_takes_equal_numbers_and_fills_up_where_a_class_is_short():
     labels = np.repeat([0, 1, 2], [50, 30, 2])
     assert np.bincount(labels[balanced(labels, 12, seed=0)]).tolist() == [5, 5, 2]
@@ -58,6 +63,9 @@ def test_long_tailed_keeps_the_factor_where_a_class_is_short_or_a_limit_is_set()
     # 62 images in shares of 1, 1 / 5 and 1 / 25.
     assert np.bincount(labels[long_tailed(labels, 3, 25, limit=62, seed=0)]).tolist() == [50, 10, 2]
     assert np.bincount(labels[long_tailed(labels, 3, 1, seed=0)]).tolist() == [20, 20, 20]
+    # Powers of two, which 32 ** (k / 5) misses by its rounding.
+    labels = np.repeat(np.arange(6), 32)
+    assert np.bincount(labels[long_tailed(labels, 6, 32, seed=0)]).tolist() == [32, 16, 8, 4, 2, 1]
 
 
 def test_long_tailed_refuses_to_empty_a_class():

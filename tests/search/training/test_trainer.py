@@ -118,6 +118,17 @@ def test_images_that_are_left_out_of_an_epoch_are_not_counted(make_config, tiny_
     assert trial.step().images == trained
 
 
+def test_random_numbers_of_an_epoch_are_those_of_its_round_and_number(make_config, tiny_data):
+    drawn = []
+    for number, epoch in ((0, 0), (0, 1), (1, 1), (0, 0)):
+        trainer = Trial(make_config("dense", ratio=1.0), tiny_data, threads=1).trainer
+        trainer.begin_round(number, epoch)
+        with trainer.seeded():
+            drawn.append(float(torch.rand(1)))
+    assert drawn[0] == drawn[3]
+    assert len(set(drawn)) == 3
+
+
 def test_pruned_weights_are_read_as_they_are_while_an_epoch_trains(make_config, tiny_data, monkeypatch):
     trial = Trial(make_config("rand"), tiny_data, threads=1)
     (layer, *_) = (module for module in trial.trainer.model.modules() if isinstance(module, MaskedLayer))
