@@ -1,3 +1,5 @@
+import time
+
 import torch
 from torch import nn
 
@@ -21,3 +23,12 @@ def test_what_needs_gradients_is_measured_and_the_mode_stays() -> None:
     flops, latency_ms = flops_and_latency(model, torch.zeros(1, 4))
     assert (flops, model.training) == (16, True)
     assert latency_ms > 0
+
+
+def test_latency_is_in_milliseconds():
+    class Slow(nn.Module):
+        def forward(self, x):
+            time.sleep(0.005)
+            return x
+
+    assert flops_and_latency(Slow(), torch.zeros(1, 2))[1] >= 5
