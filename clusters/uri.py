@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-# A user and a password, which may hold a slash that should have been escaped. What is a port is no password.
-_PASSWORD = re.compile(r"^([^:/]+://)([^/?#@:]*):(?!\d+/)[^?#]*@")
+# A user and a password, which may hold a slash that should have been escaped. What is a port is no password; stores
+# of objects have none, and what looks like one there may be the beginning of a secret.
+_PASSWORD = re.compile(r"^(?!(?:hdfs|viewfs)://[^/?#@:]*:\d+/)([^:/]+://)([^/?#@:]*):[^?#]*@")
 # Azure's options; the other stores have none that are secret.
 _SECRET_OPTIONS = {"client_secret", "sig"}
 

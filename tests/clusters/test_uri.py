@@ -22,6 +22,8 @@ PLAIN = [
     [
         ("s3://key:secret@bucket/x?region=a", "s3://bucket/x?region=a"),
         ("s3://key:sec/r@et@bucket/x", "s3://bucket/x"),
+        ("s3://key:12/x@bucket", "s3://bucket"),
+        ("gs://key:12/x@bucket/y", "gs://bucket/y"),
         ("abfs://container:key==@account.dfs.core.windows.net/x", "abfs://container@account.dfs.core.windows.net/x"),
         ("abfs://c@a.net/x?client_id=1&client_secret=s", "abfs://c@a.net/x?client_id=1"),
         ("abfs://c@a.net/x?sig=s&client_id=1", "abfs://c@a.net/x?client_id=1"),
