@@ -57,14 +57,17 @@ class Lease:
                 f"{self._folder}: another driver works here (host {other['host']}, process {other['pid']}, "
                 f"since {other['since']}); stop it first, or choose another folder with --storage"
             )
-        self._write()
-        # Two drivers that start at once both write; the last write stays, and the other one sees it here.
-        time.sleep(0.2)
-        current = read_lease(self._folder)
-        if current is None or current["token"] != self._content["token"]:
-            raise UserError(
-                f"{self._folder}: another driver started here at the same moment; it goes on, this one ends"
-            )
+        try:
+            self._write()
+            # Two drivers that start at once both write; the last write stays, and the other one sees it here.
+            time.sleep(0.2)
+            if not self._is_ours():
+                raise UserError(
+                    f"{self._folder}: another driver started here at the same moment; it goes on, this one ends"
+                )
+        except BaseException:  # Interrupted here, it is not left by __exit__.
+            self._give_back()
+            raise
         self._thread.start()
         return self
 
@@ -73,12 +76,20 @@ class Lease:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Delete the lease, unless another driver has taken the folder over since the last beat."""
         with contextlib.suppress(OSError):
-            if not self.lost.is_set():
+            if self._is_ours():
                 self._folder.delete(PATH)
                 if self._made_folder:
                     # A search that could not begin leaves nothing behind.
                     self._folder.remove_if_empty()
+
+    def _is_ours(self) -> bool:
+        current = read_lease(self._folder)
+        return current is not None and current["token"] == self._content["token"]
 
     def _keep(self) -> None:
         while not self._stop.wait(self._beat_s):

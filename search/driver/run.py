@@ -71,14 +71,16 @@ def run_search(
         UserError: If the input is wrong, another driver works in the folder, or results cannot be written.
     """
     began = time.monotonic()
-    with Lease(experiment.folder) as lease, sigterm_as_interrupt():
+    with sigterm_as_interrupt(), Lease(experiment.folder) as lease:
         store = ResultStore(experiment.folder)
         finished = _read_whole(store, "trials")
         journal = _read_whole(store, "proposals")
         spec = experiment.spec
         progress = Progress(spec.name, planned(spec, finished), spec.objectives.memory, spec.train.epochs)
         progress.recall(finished)
-        if progress.ended >= progress.total and not repeat and len(journal) <= len(finished):
+        over = progress.ended >= progress.total and not repeat and len(journal) <= len(finished)
+        # Readers need the facts of a search that is over too: where they are lost, they are found out again.
+        if over and experiment.read_meta() is not None:
             experiment.save()
             return Outcome(progress, wall_seconds=time.monotonic() - began)
         if spec.space.extension:

@@ -44,6 +44,29 @@ def test_a_folder_that_was_made_for_nothing_goes_with_the_lease(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_driver_that_is_interrupted_while_it_takes_its_lease_leaves_none(tmp_path, monkeypatch):
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt), Lease(Folder(tmp_path / "new")):
+        pass
+    assert not (tmp_path / "new").exists()
+
+
+def test_of_two_drivers_that_start_at_once_the_last_one_goes_on(folder, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: folder.write_whole(PATH, elsewhere(1)))
+    with pytest.raises(UserError, match="at the same moment"), Lease(folder):
+        pass
+    assert read_lease(folder)["host"] == "elsewhere"
+
+
+def test_a_driver_whose_folder_was_taken_over_between_two_beats_leaves_the_others_lease(folder):
+    with Lease(folder):
+        folder.write_whole(PATH, elsewhere(1))
+    assert read_lease(folder)["host"] == "elsewhere"
+
+
 def test_the_lease_of_a_killed_process_is_taken_over_at_once(folder):
     code = (
         "import sys,time; from search.driver.lease import Lease; from search.results.folder import Folder\n"

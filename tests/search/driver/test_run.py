@@ -1,6 +1,9 @@
 """What a run of the driver leaves behind and tells, without a cluster and without training."""
 
 import contextlib
+import functools
+import signal
+import time
 
 import pytest
 
@@ -9,11 +12,13 @@ from search.config import TrialConfig
 from search.driver import run as run_module
 from search.driver import tuning
 from search.driver.experiment import Experiment, create_or_open, open_experiment
+from search.driver.ledger import Ledger
 from search.driver.prepare import Prepared
 from search.driver.run import _ledger
 from search.errors import UserError
 from search.proposing import grid
 from search.results.folder import Folder
+from search.results.store import ResultStore
 from search.space import Space
 from tests.search.driver.conftest import SHAPES
 
@@ -27,12 +32,14 @@ def run_spec(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "ask", lambda spec: None)
     monkeypatch.setattr(run_module, "prepare", lambda spec, question: Prepared(None, Space(spec.space, SHAPES), META))
 
-    def run_it(spec, work=lambda ledger: None):
+    def run_it(spec, work=lambda ledger: None, rows=()):
         def run_trials(experiment, data, ledger, *others, **settings):
             work(ledger)
 
         monkeypatch.setattr(tuning, "run_trials", run_trials)
         experiment, _ = create_or_open(Folder(tmp_path / "run"), spec)
+        if rows:
+            ResultStore(experiment.folder).append("trials", rows)
         return run_module.run_search(experiment, parse_profile({"kind": "local", "cpus": 1}))
 
     return run_it
@@ -115,6 +122,29 @@ def test_what_stops_a_search_stops_it_after_the_last_proposal_as_well(small, run
     outcome = run_spec(small, work)
     assert (outcome.interrupted, outcome.exhausted) == (False, False)
     assert outcome.stop_reason == "2 trials in a row failed: no"
+
+
+def test_a_search_that_is_over_finds_its_facts_again_and_trains_nothing(make_spec, make_proposer, run_spec, end_of):
+    spec = make_spec(trials=1)
+    row = end_of(Ledger(spec, make_proposer(spec)).next())
+    handed_out = []
+    for _ in range(2):
+        outcome = run_spec(spec, lambda ledger: handed_out.append(ledger.next()), rows=[row])
+        assert outcome.progress.ended == 1
+    assert handed_out == [None], "the second time all is known"
+
+
+def test_a_polite_kill_while_the_folder_is_being_taken_is_an_interrupt_and_leaves_nothing(
+    make_spec, run_spec, tmp_path, monkeypatch, request
+):
+    def other(number, frame):
+        raise RuntimeError("the signal is not the search's yet")
+
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, other)))
+    monkeypatch.setattr(time, "sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        run_spec(make_spec())
+    assert not (tmp_path / "run").exists()
 
 
 GOOD = TrialConfig(method="rps", ratio=2, lr=0.1, weight_decay=0).model_dump_json()
