@@ -159,6 +159,11 @@ def test_constraints_reach_the_sampler_and_a_latency_that_is_not_known_counts_fo
     assert not meets_constraints(row, spec)
     assert meets_constraints(row | {"accuracy_val": 0.9, "latency_ms": 0.4}, spec)
     assert outcome({}, [row | {"status": "pruned", "latency_ms": None}], spec).status == "failed"
+    proposer, told = make_proposer(spec), []
+    proposer.tell = lambda number, **values: told.append(values["constraints"])
+    ledger = Ledger(spec, proposer)
+    ledger.record(ledger.next(), row)
+    assert told == [constraints]
 
 
 def test_what_was_stopped_early_ranks_for_the_sampler_after_what_was_not(make_spec, make_proposer, end_of):
@@ -193,6 +198,7 @@ def test_further_repeats_are_run_beside_the_budget_and_survive_a_crash(make_spec
     assert ledger.repeat([1, 3], seeds=3) == 4
     assert not ledger.complete
     journal = [run.journal_row("test") for run in ledger.new_runs]
+    assert {row["origin"] for row in journal} == {"repeat"}
     rows += drain(ledger, end_of, most=1)
     again = Ledger(spec, make_proposer(spec), journal=journal, finished=rows)
     assert again.repeat([1, 3], seeds=3) == 3, "those in the journal are not queued twice"
@@ -262,15 +268,18 @@ def test_looking_ahead_changes_no_proposal_of_an_interrupted_search(make_spec, m
 
 
 def test_a_resumed_search_learns_in_the_order_of_recording_whatever_the_clocks_say(make_spec, make_proposer, end_of):
-    spec = make_spec(trials=8)
-    rows = drain(Ledger(spec, make_proposer(spec)), end_of, most=6)
+    spec = make_spec(trials=12, repeats=2)
+    rows = drain(Ledger(spec, make_proposer(spec)), end_of, most=10)
+    rows = [rows[place] for place in (0, 4, 5, 2, 3, 8, 9, 1, 6)]
     for row, other in zip(rows, reversed([row["finished_at"] for row in rows]), strict=True):
         row["finished_at"] = other
     proposer = make_proposer(spec)
     learned = []
     proposer.restore = lambda history: learned.extend(history)
     Ledger(spec, proposer, finished=rows)
-    assert [past.number for past in learned] == [row["number"] for row in rows]
+    assert [past.number for past in learned] == [2, 1, 4, 0, 3], (
+        "by their last seeds, and what is in flight behind them"
+    )
 
 
 def test_a_run_that_is_put_back_after_the_space_is_used_up_is_run_all_the_same(make_spec, make_proposer, end_of):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from search.driver.exchange import from_json, running_path, timeout_path, to_json
+from search.driver.exchange import from_json, model_path, running_path, timeout_path, to_json
 from search.driver.keeper import ModelKeeper
 from search.driver.ledger import Ledger
 from search.driver.progress import Progress
@@ -78,6 +78,34 @@ def test_a_finished_trial_is_in_the_tables_once_with_each_epoch_once(world, end_
     assert world.progress.counts["finished"] == 1
 
 
+def test_what_a_running_trial_tells_is_kept_once_and_written_now_and_then_and_at_the_end(world, monkeypatch):
+    trial = start(world, "t0")
+    report(world, trial, [1])
+    report(world, trial, [1, 2])
+    assert [len(rows) for rows in world.recorder._open_epochs.values()] == [2]
+    wait_for(world, lambda: world.store.read("proposals").num_rows)
+    assert world.ledger.new_runs == []
+    assert world.store.read("epochs").num_rows == 0, "written together: each part costs a file"
+    monkeypatch.setattr("search.driver.recorder.EPOCHS_FLUSH_S", 0.0)
+    wait_for(world, lambda: world.store.read("epochs").num_rows == 2)
+    monkeypatch.undo()
+    report(world, trial, [3])
+    world.recorder.close()
+    assert world.store.read("epochs")["epoch"].to_pylist() == [1, 2, 3]
+
+
+def test_a_model_that_a_later_trial_beats_goes_and_earlier_attempts_are_counted(world, end_of):
+    runs = []
+    for name, accuracy in (("t0", 0.5), ("t1", 0.6)):
+        trial = start(world, name)
+        runs.append(world.searcher.runs[name])
+        world.folder.write_whole(model_path(runs[-1].trial_id), b"model")
+        report(world, trial, [1], end_of(runs[-1], accuracy=accuracy) | {"method": "rps", "attempts": 3})
+    world.recorder.close()
+    assert [world.folder.exists(model_path(run.trial_id)) for run in runs] == [False, True]
+    assert world.store.read("trials")["attempts"].to_pylist() == [3, 3]
+
+
 def test_a_trial_that_ends_has_its_proposal_written_with_it(world, end_of):
     trial = start(world, "t0")
     report(world, trial, [1, 2], end_of(world.searcher.runs["t0"]))
@@ -124,6 +152,7 @@ def test_a_trial_that_tune_gave_up_too_early_runs_again(world, end_of):
     for attempt in range(2):
         world.recorder.on_trial_error(0, [], start(world, f"t{attempt}", died=1))
         assert not world.searcher.runs
+        assert not world.progress.running
     assert world.ledger.recorded == 0
     last = start(world, "t2", died=1)
     assert world.searcher.runs["t2"] is run
