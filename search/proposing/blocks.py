@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import optuna
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
@@ -97,6 +98,14 @@ class BlockSampler(BaseSampler):
         if param_name not in self._drawn:
             return self.inner.sample_independent(study, trial, param_name, param_distribution)
         return self._drawn[param_name]
+
+    def copy(self, known: FrozenTrial, trial: optuna.Trial) -> None:
+        """Give a trial that was asked for, and has nothing yet, the parameters and constraints of another."""
+        self.given = self._drawn = known.params  # The first, since Optuna may begin a trial at its first parameter.
+        for name, distribution in known.distributions.items():
+            draw(trial, name, distribution)
+        for name, value in known.constraints.items():
+            trial.set_constraint(name, value)
 
     def others(self, params: Mapping[str, Scalar]) -> dict[str, Any]:
         """Return what a trial has beside the parameters that it uses: nothing."""

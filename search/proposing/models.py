@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,9 +27,6 @@ from search.spec.fields import Scalar
 POPULATION = 50
 # Results that make a search a long one.
 LONG = 300
-# With up to so many proposals in flight, each proposal sees them behind all that ended; with more, moving them costs
-# more than the proposal, and some results stand behind them for a while.
-EXACT = 64
 
 
 class Model(Protocol):
@@ -104,8 +102,7 @@ class StudyModel:
     """Proposes by one of Optuna's samplers, over a study that is built anew from a bounded history now and then.
 
     Each proposal gets a sampler seeded by its number, so that what is proposed depends on the results told before and
-    on what is in flight: a search that was interrupted proposes what an uninterrupted one does, with TPE and a Gaussian
-    process where up to ``EXACT`` proposals are in flight.
+    on what is in flight: a search that was interrupted proposes what an uninterrupted one does.
     """
 
     def __init__(self, space: Space, kind: Kind, *, seed: int, startup_trials: int) -> None:
@@ -124,8 +121,8 @@ class StudyModel:
         self._learned = 0
         # What the history keeps, as the study holds it, by the identity of the observation, which is held beside it.
         self._known: dict[int, tuple[Observation, Known]] = {}
-        # Results that stand behind what is in flight.
-        self._behind = 0
+        # Places of results to come, before what is in flight.
+        self._free: deque[optuna.Trial] = deque()
         # Of a genetic sampler: the last generation whose parents are selected.
         self._generation = 0
         # Proposals in flight: as a study holds them, and their number in this one.
@@ -144,8 +141,6 @@ class StudyModel:
             return self._recombine(number, given, np.random.default_rng(seed))
         if self._genetic:
             self._select_parents(self._study)
-        elif self._behind and self._behind * EXACT >= len(self._running):
-            self._place_running(self._study)
         # Optuna would count the results that are kept.
         self._sampler.inner = self._kind.make(seed, 0 if modelled else self._startup_trials)
         self._sampler.given = given
@@ -185,12 +180,15 @@ class StudyModel:
         )
         self._known[id(observation)] = observation, known
         self._learned += 1
-        self._behind += 1
         if self._history.add(observation):
             self._study = None
             self._known = {id(kept): self._known[id(kept)] for kept in self._history.kept}
         elif self._study is not None:
-            self._add(self._study, known, observation)
+            if self._free:
+                self._sampler.copy(known, self._free[0])
+                self._study.tell(self._free.popleft(), observation.losses)
+            else:
+                self._add(self._study, known, observation)
 
     def resume(self, number: int, params: Mapping[str, Scalar]) -> None:
         """Take up a proposal that is in flight. See :class:`Model`."""
@@ -200,13 +198,23 @@ class StudyModel:
             self._place[number] = self._add(self._study, running)
 
     def _build(self) -> optuna.Study:
-        """Make a study of what is remembered and of what is in flight."""
+        """Make a study of what is remembered, of places for what comes until that is thinned, and of what is in flight.
+
+        TPE weighs trials by their order, and a restored search knows the order in which trials ended only: so what is
+        in flight stands behind all that ends before the next study. A place is a trial in flight without parameters,
+        which samplers leave out.
+        """
         with _quiet():
             study = optuna.create_study(directions=["minimize", "minimize"], sampler=self._sampler)
         for observation, known in self._known.values():
             self._add(study, known, observation)
-        self._place = {}
-        self._place_running(study)
+        capacity = self._kind.capacity
+        free = 0 if self._genetic else capacity.kept + capacity.arrivals - len(self._history.kept)
+        self._free = deque(study.ask() for _ in range(free))
+        self._place = {
+            number: self._add(study, Known.make(trial.params, trial.distributions))
+            for number, trial in self._running.items()
+        }
         self._asked = 0
         self._generation = 0
         return study
@@ -223,19 +231,6 @@ class StudyModel:
             assert isinstance(sampler, NSGAIISampler | NSGAIIISampler)
             sampler.get_parent_population(study, generation)
         self._generation = ended
-
-    def _place_running(self, study: optuna.Study) -> None:
-        """Put what is in flight behind what ended, wherever it was.
-
-        TPE weighs trials by their order, and a restored search knows the order in which trials ended only.
-        """
-        for place in self._place.values():
-            study.tell(place, state=TrialState.FAIL)
-        self._place = {
-            number: self._add(study, Known.make(trial.params, trial.distributions))
-            for number, trial in self._running.items()
-        }
-        self._behind = 0
 
     @property
     def _genetic(self) -> NSGAIISampler | NSGAIIISampler | None:

@@ -1,14 +1,13 @@
 import math
 import warnings
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import optuna
 import pytest
 
 from search.proposing import ExhaustedError, Past, Proposer
-from search.proposing.models import EXACT, StudyModel
+from search.proposing.models import StudyModel
 from search.space import Space
 from search.spec import SpaceSpec
 
@@ -129,25 +128,34 @@ def test_values_that_are_missing_or_not_finite_leave_nothing_running(sampler, va
     assert run(proposer, 3)
 
 
-@pytest.mark.parametrize(("in_flight", "results_a_move"), [(EXACT, 1), (5 * EXACT, 5)])
-def test_many_proposals_in_flight_are_moved_behind_the_results_less_often(in_flight, results_a_move, monkeypatch):
-    moved_after, told = [], 0
-    place = StudyModel._place_running
+def test_a_restored_search_proposes_alike_however_many_are_in_flight():
+    one_method = space(methods=["rps"])
+    whole = Proposer(one_method, startup_trials=4)
+    running = dict(whole.ask() for _ in range(200))
+    ended = []
+    for number in range(0, 120, 6):
+        suggestion = running.pop(number)
+        whole.tell(number, status="finished", **outcome(suggestion))
+        ended.append(past(number, suggestion))
+        if number == 102:
+            running |= [whole.ask()]
+    resumed = Proposer(one_method, startup_trials=4)
+    resumed.restore([*ended, *(past(number, running[number], "running") for number in sorted(running))])
+    assert resumed.ask() == whole.ask()
+    trials = [trial for trial in whole._model._study.get_trials(deepcopy=False) if trial.params]
+    ending = [trial.state.name for trial in trials if trial.state.name != "FAIL"]
+    assert ending == ["COMPLETE"] * 20 + ["RUNNING"] * 182, "what TPE weighs by its order"
 
-    def noting(model, study):
-        if study is model._study:  # Else it is being built, with all in order.
-            moved_after.append(told)
-        place(model, study)
 
+def test_what_is_in_flight_costs_nothing_where_results_come(monkeypatch):
     proposer = Proposer(space(methods=["rps"]), startup_trials=0)
-    running = [proposer.ask() for _ in range(in_flight)]
-    monkeypatch.setattr(StudyModel, "_place_running", noting)
-    for number, suggestion in running[:40]:
+    running = [proposer.ask() for _ in range(30)]
+    placed = []
+    monkeypatch.setattr(StudyModel, "_add", lambda *others: placed.append(others))
+    for number, suggestion in running[:4]:
         proposer.tell(number, status="finished", **outcome(suggestion))
-        told += 1
         proposer.ask()
-    between = [later - earlier for earlier, later in pairwise(moved_after)]
-    assert set(between) == {results_a_move}
+    assert placed == []
 
 
 def test_only_what_is_in_flight_can_be_told():
