@@ -17,7 +17,7 @@ def build(width):
 COUNTS = {hidden: 20 * hidden + hidden + 2 * hidden + 5 * hidden + 5 for hidden in range(1, 65)}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 3000))
 def test_nearest_count_against_all_widths(budget):
     model, width = small_model(build, budget)

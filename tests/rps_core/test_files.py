@@ -168,7 +168,7 @@ def test_cut_short(saved, where):
     assert untouched(model)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_altered_byte_is_refused(saved, data):
     _, path = saved
@@ -184,7 +184,7 @@ def test_any_altered_byte_is_refused(saved, data):
     assert untouched(model)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(max_size=300))
 def test_noise_is_refused(tmp_path, noise):
     (tmp_path / "noise").write_bytes(noise)
@@ -204,7 +204,7 @@ def refused_or_equal(path, expected):
         assert torch.equal(fresh.eval()(IMAGES), expected)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_of_any_kind_is_refused_or_harmless(saved, data):
     """Cut at any length, several bits flipped, a stretch taken out, doubled or zeroed."""
@@ -244,7 +244,7 @@ TEXTS = [
 ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_edits_of_the_header_are_refused_or_harmless(saved, data):
     """Any entry of the safetensors header changed for something else, with the lengths made to fit."""
@@ -266,7 +266,7 @@ def test_edits_of_the_header_are_refused_or_harmless(saved, data):
     refused_or_equal(edited, model(IMAGES))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_forged_configurations_are_refused_or_harmless(saved, data):
     """Any field of the configuration, with a checksum that fits: nonsense is refused, or says the same."""

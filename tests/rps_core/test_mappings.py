@@ -15,7 +15,7 @@ def build(name, sizes, slots, seed, table=False):
     return MAPPINGS[name].build([Block(tuple(shape), table) for shape in sizes], slots, seed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(name=st.sampled_from(NAMES), sizes=shapes, table=st.booleans(), seed=st.integers(0, 2**63 - 1), data=st.data())
 def test_contract(name, sizes, table, seed, data):
     n = sum(int(np.prod(shape)) for shape in sizes)
@@ -35,7 +35,7 @@ def test_contract(name, sizes, table, seed, data):
     assert (again.slots_of(0, n) == slots).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 5000), seed=st.integers(0, 2**63 - 1), data=st.data())
 def test_random_fold_uses_every_slot_floor_or_ceil_times(n, seed, data):
     m = data.draw(st.integers(1, n))
@@ -44,13 +44,13 @@ def test_random_fold_uses_every_slot_floor_or_ceil_times(n, seed, data):
     assert uses.max() <= -(-n // m)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(n=st.integers(1, 3000), seed=st.integers(0, 2**63 - 1))
 def test_random_fold_at_ratio_one_is_a_bijection(n, seed):
     assert sorted(RandomFold(n, n, seed).slots_of(0, n)) == list(range(n))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 3000), seed=st.integers(0, 2**63 - 1), data=st.data())
 def test_random_fold_runs_are_its_slots_and_signs(n, seed, data):
     mapping = RandomFold(n, data.draw(st.integers(1, n)), seed)
@@ -83,7 +83,7 @@ def test_random_fold_signs_beyond_one_period(monkeypatch):
     assert [run.length for run in mapping.runs(0, 8)] in ([8], *[[k, 8 - k] for k in range(1, 8)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(200, 20_000), seed=st.integers(0, 2**63 - 1), ratio=st.sampled_from([1, 2, 10]), data=st.data())
 def test_random_fold_touches_at_most_one_line_more_than_contiguous_weights(n, seed, ratio, data):
     """Within a partition that does not wrap; each wrap of psi or new partition starts one more stretch."""

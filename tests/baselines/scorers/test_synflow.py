@@ -15,7 +15,7 @@ from baselines.scorers.synflow import make_positive_
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=5), st.integers(0, 1000))
 def test_conservation_law(widths, seed):
     """Bias-free ReLU networks: each layer's scores sum to R, and so do those into and out of each unit."""
