@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from search.errors import UserError
 from search.report.facts import Front, Method, Point
 from search.report.palette import looks
 from search.report.reproduce import shell_name
-from search.report.text import finite, plural, visible
+from search.report.text import finite, plural, size, visible
 from search.results import Results
 from search.results.frontier import frontier
 from search.results.merged import FOLDER
@@ -35,6 +35,7 @@ class Network:
     """A model that was compressed, in one or more experiments."""
 
     model: str
+    """Its name, with its size where several networks have that name."""
     meta: Mapping[str, Any]
     """What the driver recorded of the first of them."""
 
@@ -134,10 +135,17 @@ def _placed(
     for model, folder in zip(table["model"].to_pylist(), folders, strict=True):
         keys.append((model, meta[folder].get("dense_bytes")))
         networks.setdefault(keys[-1], Network(visible(model or UNKNOWN), meta[folder]))
+    names = Counter(network.model for network in networks.values())
+    named = [
+        replace(network, model=f"{network.model} of {size(key[1], 'stored_bytes')}")
+        if key[1] is not None and names[network.model] > 1
+        else network
+        for key, network in networks.items()
+    ]
     index = {key: number for number, key in enumerate(networks)}
     table = table.append_column(FOLDER, pa.array(folders, pa.int64()))
     table = table.append_column(NETWORK, pa.array([index[key] for key in keys], pa.int64()))
-    return table.append_column(ROW, pa.array(np.arange(table.num_rows))), list(networks.values())
+    return table.append_column(ROW, pa.array(np.arange(table.num_rows))), named
 
 
 def _pairs(table: pa.Table, column: str) -> list[tuple[int, Any]]:
