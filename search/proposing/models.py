@@ -27,6 +27,9 @@ from search.spec.fields import Scalar
 POPULATION = 50
 # Results that make a search a long one.
 LONG = 300
+# With up to so many proposals in flight they are moved behind each result; with more that costs more than to have the
+# results come to places before them.
+MOVED = 64
 
 
 class Model(Protocol):
@@ -121,8 +124,9 @@ class StudyModel:
         self._learned = 0
         # What the history keeps, as the study holds it, by the identity of the observation, which is held beside it.
         self._known: dict[int, tuple[Observation, Known]] = {}
-        # Places of results to come, before what is in flight.
+        # Places of results to come, before what is in flight; without any, results stand behind it at first.
         self._free: deque[optuna.Trial] = deque()
+        self._behind = False
         # Of a genetic sampler: the last generation whose parents are selected.
         self._generation = 0
         # Proposals in flight: as a study holds them, and their number in this one.
@@ -141,6 +145,10 @@ class StudyModel:
             return self._recombine(number, given, np.random.default_rng(seed))
         if self._genetic:
             self._select_parents(self._study)
+        elif self._behind and len(self._running) <= MOVED:
+            self._place_running(self._study)
+        elif self._behind:
+            self._study = self._build()
         # Optuna would count the results that are kept.
         self._sampler.inner = self._kind.make(seed, 0 if modelled else self._startup_trials)
         self._sampler.given = given
@@ -189,6 +197,7 @@ class StudyModel:
                 self._study.tell(self._free.popleft(), observation.losses)
             else:
                 self._add(self._study, known, observation)
+                self._behind = not self._genetic and bool(self._running)
 
     def resume(self, number: int, params: Mapping[str, Scalar]) -> None:
         """Take up a proposal that is in flight. See :class:`Model`."""
@@ -198,23 +207,21 @@ class StudyModel:
             self._place[number] = self._add(self._study, running)
 
     def _build(self) -> optuna.Study:
-        """Make a study of what is remembered, of places for what comes until that is thinned, and of what is in flight.
+        """Make a study of what is remembered and of what is in flight; of many, behind places for what comes.
 
-        TPE weighs trials by their order, and a restored search knows the order in which trials ended only: so what is
-        in flight stands behind all that ends before the next study. A place is a trial in flight without parameters,
-        which samplers leave out.
+        A place is a trial in flight without parameters, which samplers leave out. There is one for each result that
+        comes before the memory is thinned.
         """
         with _quiet():
             study = optuna.create_study(directions=["minimize", "minimize"], sampler=self._sampler)
         for observation, known in self._known.values():
             self._add(study, known, observation)
         capacity = self._kind.capacity
-        free = 0 if self._genetic else capacity.kept + capacity.arrivals - len(self._history.kept)
+        many = len(self._running) > MOVED and not self._genetic
+        free = capacity.kept + capacity.arrivals - len(self._history.kept) if many else 0
         self._free = deque(study.ask() for _ in range(free))
-        self._place = {
-            number: self._add(study, Known.make(trial.params, trial.distributions))
-            for number, trial in self._running.items()
-        }
+        self._place = {}
+        self._place_running(study)
         self._asked = 0
         self._generation = 0
         return study
@@ -231,6 +238,19 @@ class StudyModel:
             assert isinstance(sampler, NSGAIISampler | NSGAIIISampler)
             sampler.get_parent_population(study, generation)
         self._generation = ended
+
+    def _place_running(self, study: optuna.Study) -> None:
+        """Put what is in flight behind what ended, wherever it was.
+
+        TPE weighs trials by their order, and a restored search knows the order in which trials ended only.
+        """
+        for place in self._place.values():
+            study.tell(place, state=TrialState.FAIL)
+        self._place = {
+            number: self._add(study, Known.make(trial.params, trial.distributions))
+            for number, trial in self._running.items()
+        }
+        self._behind = False
 
     @property
     def _genetic(self) -> NSGAIISampler | NSGAIIISampler | None:

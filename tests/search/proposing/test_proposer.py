@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from search.proposing import ExhaustedError, Past, Proposer
-from search.proposing.models import StudyModel
+from search.proposing.models import MOVED, StudyModel
 from search.space import Space
 from search.spec import SpaceSpec
 
@@ -147,14 +147,14 @@ def test_a_restored_search_proposes_alike_however_many_are_in_flight():
     assert ending == ["COMPLETE"] * 20 + ["RUNNING"] * 182, "what TPE weighs by its order"
 
 
-def test_what_is_in_flight_costs_nothing_where_results_come(monkeypatch):
+def test_many_proposals_in_flight_are_moved_behind_the_first_result_only(monkeypatch):
     proposer = Proposer(space(methods=["rps"]), startup_trials=0)
-    running = [proposer.ask() for _ in range(30)]
+    running = [proposer.ask() for _ in range(MOVED + 9)]
     placed = []
-    monkeypatch.setattr(StudyModel, "_add", lambda *others: placed.append(others))
-    for number, suggestion in running[:4]:
+    for number, suggestion in running[:9]:
         proposer.tell(number, status="finished", **outcome(suggestion))
         proposer.ask()
+        monkeypatch.setattr(StudyModel, "_add", lambda *others: placed.append(others))
     assert placed == []
 
 
