@@ -54,9 +54,12 @@ def export(
     try:
         model_file = experiment.folder.read(model_path(row["trial_id"]))
     except FileNotFoundError as error:
+        again = ["rps-search", "replay", str(experiment.folder), "--trial", row["trial_id"], "--keep"]
+        again += [] if data is None else ["--data", data]
+        again += ["--allow-code"] if allow_code else []
         raise UserError(
             f"trial {row['trial_id']}: its model was not kept, for it is on no frontier; train it again with: "
-            f"rps-search replay {shlex.quote(str(experiment.folder))} --trial {row['trial_id']} --keep"
+            f"{shlex.join(again)}"
         ) from error
     folder = out or Path(f"{Path(str(experiment.folder)).name}-{row['trial_id']}")
     provenance = experiment.spec.provenance

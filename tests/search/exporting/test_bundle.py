@@ -149,7 +149,9 @@ def test_a_trial_that_cannot_be_exported_is_refused(runs, refused, tmp_path):
     assert "write more of the id" in refused("export", runs, "--trial", shared, *out)
     assert "it is failed, and has no model" in refused("export", runs, "--trial", failed[0], *out)
     not_kept = config_of("dense", seed=4).trial_id
-    assert f"--trial {not_kept} --keep" in refused("export", runs, "--trial", not_kept, *out)
+    assert refused("export", runs, "--trial", not_kept, *out).endswith(f"--trial {not_kept} --keep\n")
+    more = ("--data", "a b", "--allow-code")  # what this command needed the other needs as well
+    assert "--keep --data 'a b' --allow-code" in refused("export", runs, "--trial", not_kept, *more, *out)
     assert "no finished trial is that small" in refused("export", runs, "--max-bytes", "1", *out)
     assert "either --trial ID or --max-bytes SIZE" in refused("export", runs, *out)
     assert not (tmp_path / "out").exists()
