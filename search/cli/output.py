@@ -158,6 +158,8 @@ def _text(column: pa.Array, screen: bool) -> pa.Array:
 
 
 def _csv_cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     text = _json(value)
     return json.loads(text) if text.startswith('"') else text
 

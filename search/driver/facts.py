@@ -57,7 +57,7 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
 
 
 def _check_narrower(spec: Spec, data: ImageData) -> None:
-    """Refuse a model that cannot be built narrower. Every trial of ``small`` tries half the width first."""
+    """Refuse a model that cannot be built narrower. Every trial of ``small`` tries several widths."""
     try:
         build_model(
             spec.model, data_shape=data.shape, classes=data.classes, width=0.5, seed=spec.seed, check_output=False

@@ -197,7 +197,7 @@ class StudyModel:
                 self._study.tell(self._free.popleft(), observation.losses)
             else:
                 self._add(self._study, known, observation)
-                self._behind = not self._genetic and bool(self._running)
+                self._behind = bool(self._running)
 
     def resume(self, number: int, params: Mapping[str, Scalar]) -> None:
         """Take up a proposal that is in flight. See :class:`Model`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections import Counter, defaultdict
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.config import UnreadableTrialError, recorded_params
 from search.errors import UserError
 from search.outputs import appearing
 from search.report.curves import read_curves
@@ -151,10 +151,8 @@ def _frozen(rows: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
 def _params(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was searched, under the sampler's names; without those, under the columns'."""
     try:
-        found = json.loads(row["params_json"] or "null")
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        found = recorded_params(row)
+    except UnreadableTrialError:
         found = {key: row[key] for key in ("method", "ratio", "lr", "weight_decay") if row[key] is not None}
     return {
         name: value

@@ -60,7 +60,8 @@ def check_same_data(stores: Sequence[ResultStore], what: str) -> None:
 def spec_differences(stores: Sequence[ResultStore], names: Sequence[str]) -> list[str]:
     """Return for each experiment what sets its search apart from others of the same of ``names``.
 
-    The seed does not, nor how many trials run at once."""
+    The seed does not, nor how many trials run at once.
+    """
     return _differences([flattened(_search(spec)) if spec else {} for spec in map(_spec, stores)], names)
 
 

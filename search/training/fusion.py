@@ -16,7 +16,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 
 from baselines.masks import masks_of
-from search.data.batches import packed_batches, steps_per_epoch
+from search.data.batches import packed_batches
 from search.training.fused_sgd import FusedSGD
 from search.training.plain import plain_copy, read_weights
 from search.training.trainer import Trainer
@@ -87,12 +87,11 @@ class Fusion:
         """Train one epoch; return for each model the mean loss and the last learning rate."""
         self._load()
         first = self.trainers[0]
-        steps = steps_per_epoch(len(first.split), self._recipe.batch_size)
         total = torch.zeros(len(self.trainers), device=self._engine.device)
         images = 0
         rates: list[float] = []
         for step, (inputs, labels) in enumerate(self.batches()):
-            rates = [trainer.lr_at(step / steps) for trainer in self.trainers]
+            rates = [trainer.lr_at(step / first.steps) for trainer in self.trainers]
             losses = self.backward(inputs, labels)
             self._sgd.step(rates)
             total += losses * labels.shape[1]
