@@ -29,7 +29,7 @@ def claims(
     wanted = all_claims(read_spec(store.folder) for store in results.stores)
     if not wanted:
         raise UserError(f"{folders[0]}: the spec makes no claims; add them under claims (rps-search schema says how)")
-    check_same_data(results.stores, "claims")
+    check_same_data(results.stores)
     found = table(judge(wanted, candidates(results.stores)))
     empty = [name for name in found.column_names if found[name].null_count == len(found)]
     write_or_print(found, form, out, shown=found.drop_columns(empty))

@@ -52,7 +52,8 @@ def submit(spec: Spec, profile: Profile, storage: str | None) -> None:
     from clusters.render import to_yaml
 
     base = profile.storage if isinstance(profile, ClusterProfile) else None
-    uri = _suitable(storage or _default_storage(base, spec) or f"runs/{spec.name}")
+    uri = storage or _default_storage(base, spec) or f"runs/{spec.name}"
+    _refuse_unsuitable(uri)
     search = Search(
         spec_yaml=to_yaml(spec.model_dump(mode="json", exclude={"provenance"})),
         profile_yaml=_profile_yaml(profile),
@@ -71,14 +72,13 @@ def _default_storage(base: str | None, spec: Spec) -> str | None:
     return f"{base.rstrip('/')}/{spec.name}" if base else None
 
 
-def _suitable(uri: str) -> str:
-    """Return where results shall go; refuse what a submitted search cannot use."""
+def _refuse_unsuitable(uri: str) -> None:
+    """Refuse storage that a submitted search cannot use."""
     from clusters.uri import unsuitable_storage
 
     problem = unsuitable_storage(uri)
     if problem:
         raise UserError(problem)
-    return uri
 
 
 def attach(job: Job, cluster: Cluster) -> None:
@@ -142,7 +142,7 @@ def _rendered_job(profile: Profile, spec_name: str, storage: str | None) -> str:
     uri = storage or _default_storage(profile.storage, spec)
     if uri is None:
         raise UserError("--storage: the job needs an experiment folder, for example s3://BUCKET/NAME")
-    _suitable(uri)
+    _refuse_unsuitable(uri)
     texts = (to_yaml(spec.model_dump(mode="json")), _profile_yaml(profile))
     return to_yaml(*ray_job(profile, f"rps-{spec.name}", *texts, uri))
 

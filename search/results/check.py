@@ -7,13 +7,15 @@ is essential to it is dropped: a trial whose row is lost counts as not run, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from search.config import UnreadableTrialError, recorded_config, recorded_params
 from search.errors import UserError
 from search.results.duplicates import Source, resolved, shared_hashes
 from search.results.facts import parse_config, parse_meta
@@ -154,11 +156,10 @@ def _duplicates(store: ResultStore, name: TableName, parts: Sequence) -> list[Fi
     once, dropped = resolved(name, sources)
     if not dropped:
         return []
-    named = once["trial_id"].unique().to_pylist()
-    trials = ", ".join(named[:5]) + ", ..." * (len(named) > 5)
+    trials = _named(once["trial_id"].unique().to_pylist())
     shared = shared_hashes(parts)
     holding = [i for i, part in enumerate(parts) if np.isin(part.footer.trial_hashes, shared).any()]
-    what = f"rows that were written twice: {dropped} (trials {trials}); they count once"
+    what = f"rows that were written twice: {dropped} ({trials}); they count once"
     run = parts[holding[0] : holding[-1] + 1]
     return [Finding(f"{PREFIX}/{name}", what, "keep the first of each", lambda: store.merge(name, run), harmless=True)]
 
@@ -175,20 +176,45 @@ def _values(store: ResultStore) -> list[Finding]:
         sound = pc.is_finite(value) if wanted == "finite" else value > 0
         strange = finished.filter(~value.is_null() & ~sound)
         if strange.num_rows:
-            named = ", ".join(strange["trial_id"].to_pylist()[:5])
-            what = f"{strange.num_rows} finished trials have no {wanted} {column} (trials {named})"
+            named = _named(strange["trial_id"].to_pylist())
+            what = f"{strange.num_rows} finished trials have no {wanted} {column} ({named})"
             found.append(Finding(f"{PREFIX}/trials", f"{what}; frontiers leave them out", "", harmless=True))
     return found
 
 
 def _configs(store: ResultStore) -> list[Finding]:
-    """Find trials whose configuration nobody can read; a row of another program may have none."""
-    trials = store.read("trials", ["trial_id", "config_json"]).filter(pc.field("config_json").is_valid())
-    odd = [row["trial_id"] for row in trials.to_pylist() if parse_config(row["config_json"]) is None]
-    if not odd:
-        return []
-    what = f"{len(odd)} trials have a config_json that is no mapping with a learning rate (trials {', '.join(odd[:5])})"
-    return [Finding(f"{PREFIX}/trials", f"{what}; claims leave them out, and a search cannot go on from them", "")]
+    """Find rows of which nobody can read the trial, or a search none to go on from; another program's may have none."""
+    odd, stuck = [], []
+    for table in ("trials", "proposals"):
+        rows = store.read(table, ["trial_id", "config_json", "params_json"]).filter(pc.field("config_json").is_valid())
+        for row in rows.to_pylist():
+            if table == "trials" and parse_config(row["config_json"]) is None:
+                odd.append(row["trial_id"])
+            elif why := _why_not_resumed(row):
+                stuck.append((table, row["trial_id"], why))
+    found = []
+    if odd:
+        what = f"{len(odd)} trials have a config_json that is no mapping with a learning rate ({_named(odd)})"
+        what += "; claims leave them out, and a search cannot go on from them"
+        found.append(Finding(f"{PREFIX}/trials", what, ""))
+    if stuck:
+        table, _, why = stuck[0]
+        what = f"a search cannot go on from {len(stuck)} rows: {why} ({_named([one for _, one, _ in stuck])})"
+        found.append(Finding(f"{PREFIX}/{table}", what, ""))
+    return found
+
+
+def _why_not_resumed(row: Mapping[str, Any]) -> str:
+    try:
+        recorded_config(row)
+        recorded_params(row)
+    except UnreadableTrialError as error:
+        return str(error)
+    return ""
+
+
+def _named(trial_ids: Sequence[str]) -> str:
+    return f"trials {', '.join(trial_ids[:5])}" + ", ..." * (len(trial_ids) > 5)
 
 
 def _journal(store: ResultStore) -> list[Finding]:

@@ -32,27 +32,26 @@ def data_differences(stores: Sequence[ResultStore]) -> list[str]:
 
     ``"train_limit=3000, image_size=16"``; empty where nothing does, or where the spec cannot be read.
     """
-    specs = map(_spec, stores)
+    return _data_differences([_spec(store) for store in stores])
+
+
+def _data_differences(specs: Sequence[Spec | None]) -> list[str]:
     known = [spec.data.model_dump(exclude=_SAME_DATA) if spec else {} for spec in specs]
     return _differences(known, [own.get("name", "") for own in known])
 
 
-def check_same_data(stores: Sequence[ResultStore], what: str) -> None:
-    """Refuse experiments on different data.
-
-    Args:
-        stores: One store an experiment.
-        what: What compares their accuracies, in the plural.
+def check_same_data(stores: Sequence[ResultStore]) -> None:
+    """Refuse to judge claims on different data; there is one store an experiment.
 
     Raises:
-        UserError: If they used different data sets, or different parts of one.
+        UserError: If the experiments used different data sets, or different parts of one.
     """
-    specs = map(_spec, stores)
-    apart = zip(specs, data_differences(stores), strict=True)
+    specs = [_spec(store) for store in stores]
+    apart = zip(specs, _data_differences(specs), strict=True)
     names = dict.fromkeys(spec.data.name + (f" ({text})" if text else "") for spec, text in apart if spec)
     if len(names) > 1:
         raise UserError(
-            f"{what} compare accuracies on the same data, but these experiments used {' and '.join(names)}; "
+            f"claims compare accuracies on the same data, but these experiments used {' and '.join(names)}; "
             "judge each alone"
         )
 

@@ -32,7 +32,7 @@ def _trial(number: int, /, **changes: Any) -> Row:
         "stored_parameters": 250 + number,
         "finished_at": datetime(2026, 1, 1, 0, number // 60 % 60, number % 60, tzinfo=UTC),
         "params_json": "{}",
-        "config_json": '{"method": "rps", "lr": 0.1}',
+        "config_json": '{"method": "rps", "ratio": 10.0, "lr": 0.1, "weight_decay": 0.0}',
     }
     return row | changes
 

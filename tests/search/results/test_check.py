@@ -207,6 +207,28 @@ def test_a_configuration_that_nobody_can_read_is_told(sound: ResultStore, trial,
     assert finding.what.startswith("1 trials have a config_json that is no mapping with a learning rate (trials 00")
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"params_json": "not json"}, "the params_json of a trial is no JSON"),
+        ({"params_json": "[]"}, "the params_json of a trial is no mapping, but a list"),
+        ({"config_json": '{"method": "rps", "lr": 0.1}'}, "the config_json of a trial is no configuration"),
+    ],
+)
+@pytest.mark.parametrize("table", ["trials", "proposals"])
+def test_rows_that_a_search_would_not_resume_from_are_told(
+    sound: ResultStore, trial, table: str, changes: dict, why: str
+) -> None:
+    row = trial(6) | {"proposed_at": trial(6)["finished_at"]}
+    for name in ("trials", "proposals"):
+        known = {field.name: row[field.name] for field in TABLES[name] if field.name in row}
+        sound.append(name, [known | changes if name == table else known])
+    (finding,) = check(sound.folder)
+    assert (finding.path, finding.harmless) == (f"results/{table}", False)
+    assert finding.what.startswith(f"a search cannot go on from 1 rows: {why}")
+    assert finding.what.endswith("(trials 000000000006)")
+
+
 def test_sizes_that_cannot_be_are_told(sound: ResultStore, trial) -> None:
     sound.append("trials", [trial(number, stored_bytes=0) for number in range(6, 8)])
     (finding,) = [f for f in check(sound.folder) if f.path == "results/trials"]

@@ -55,13 +55,13 @@ def test_searches_are_compared_on_the_same_data(experiment):
 
 def test_claims_are_judged_on_the_same_data(experiment):
     one = experiment(1, "data: {train_limit: 300}")
-    check_same_data([one, experiment(2, "data: {train_limit: 300, path: /b}")], "claims")
+    check_same_data([one, experiment(2, "data: {train_limit: 300, path: /b}")])
     for number, other, named in (
         (3, "{}", r"digits \(train_limit=300\) and digits \(train_limit=null\)"),
         (4, "data: {name: cifar10, path: /c}", "digits and cifar10"),
     ):
         with pytest.raises(UserError, match=f"claims compare accuracies on the same data, .* used {named}; judge"):
-            check_same_data([one, experiment(number, other)], "claims")
+            check_same_data([one, experiment(number, other)])
 
 
 def test_specs_that_differ_are_not_seeds_of_one_search(experiment):

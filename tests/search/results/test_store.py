@@ -206,7 +206,8 @@ def test_a_table_with_duplicates_is_whole_and_one_with_a_damaged_part_is_not(sto
     group = pq.read_metadata(Path(store.folder.uri) / path).row_group(0)
     last = group.column(group.num_columns - 1)
     data = bytearray(store.folder.read(path))
-    data[last.data_page_offset + last.total_compressed_size // 2] ^= 1  # Not a column that keys are made of.
+    first = last.dictionary_page_offset or last.data_page_offset
+    data[first + last.total_compressed_size - 1] ^= 1  # Not a column that keys are made of.
     store.folder.write_whole(path, bytes(data))
     with pytest.raises(DamagedPartError, match=f"{path} is damaged"):
         store.read_whole("trials")
