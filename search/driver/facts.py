@@ -17,7 +17,7 @@ from search.data import ImageData, check_batch_size, load_dataset
 from search.driver.prepare import Facts
 from search.driver.weights import read_weights
 from search.errors import UserError
-from search.methods import check_arguments, check_feasible, layer_shapes
+from search.methods import Prospect, check_arguments, check_feasible, layer_shapes
 from search.models import build_model, stage_patterns
 from search.models.weights import load_weights_
 from search.space import Space
@@ -38,17 +38,18 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
     model = build_model(spec.model, data_shape=data.shape, classes=data.classes, seed=spec.seed)
     if "small" in spec.space.methods:
         _check_narrower(spec, data)
+    try:
+        shapes = layer_shapes(model, spec.model.exclude)
+    except ValueError as error:
+        where = f"model.exclude of {spec.model.name!r}" if spec.model.exclude else f"model {spec.model.name!r}"
+        raise UserError(f"{where}: {error}") from error
     image = torch.zeros(1, *data.shape)
     for method, ranges in spec.space.methods.items():
         _, ratio = bounds(spec.space.searched(method, "ratio"))
-        check_feasible(method, model, image, ratio=ratio, args=ranges.args, epochs=spec.train.epochs)
+        check_feasible(method, Prospect(model, image, ratio, ranges.args, spec.train.epochs, spec.model.exclude))
     weights = read_weights(spec.model)
     if weights is not None:
         load_weights_(model, weights, where=str(spec.model.weights))
-    try:
-        shapes = layer_shapes(model)
-    except ValueError as error:
-        raise UserError(f"model {spec.model.name!r}: {error}") from error
     groups = spec.space.groups if spec.space.groups is not None else stage_patterns(list(shapes))
     if spec.space.extension is not None:
         for example in Space(spec.space, shapes, groups=groups).examples():
@@ -77,7 +78,7 @@ def _meta(spec: Spec, model: nn.Module, data: ImageData, shapes: dict[str, tuple
         "memory": spec.objectives.memory,
         "dense_bytes": dense.stored_bytes,
         "dense_parameters": dense.stored_parameters,
-        "virtual_size": dense.virtual_size,
+        "virtual_size": sum(map(math.prod, shapes.values())),
         "reference": {"accuracy": 1 / data.classes if accuracy is None else accuracy, "memory": memory},
         "layer_sizes": {name: math.prod(shape) for name, shape in shapes.items()},
         "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},

@@ -2,6 +2,7 @@
 
 from search.methods.base import (
     Compressed,
+    Prospect,
     Workbench,
     check_arguments,
     check_feasible,
@@ -15,6 +16,7 @@ from search.methods.base import (
 
 __all__ = [
     "Compressed",
+    "Prospect",
     "Workbench",
     "check_arguments",
     "check_feasible",

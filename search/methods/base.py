@@ -141,15 +141,35 @@ def loads_with(loader: Loader) -> Callable[[Callable[..., Compressed]], Callable
     return register
 
 
-Check = Callable[[nn.Module, Tensor, float, Mapping[str, SearchedValue], int], None]
+@dataclass(frozen=True)
+class Prospect:
+    """What is known of a method's trials before the first.
+
+    Attributes:
+        model: The uncompressed model, to be left as it is.
+        example_input: One image as a batch, ``(1, C, H, W)``.
+        ratio: The highest ratio that is searched.
+        args: The method's further arguments as the spec has them, searched or not.
+        epochs: Epochs of a training.
+        exclude: Patterns of layers that are not compressed.
+    """
+
+    model: nn.Module
+    example_input: Tensor
+    ratio: float
+    args: Mapping[str, SearchedValue]
+    epochs: int
+    exclude: Sequence[str] = ()
+
+
+Check = Callable[[Prospect], None]
 _CHECKS: dict[Callable[..., Compressed], Check] = {}
 
 
 def checked_by(check: Check) -> Callable[[Callable[..., Compressed]], Callable[..., Compressed]]:
     """Say what finds out before a search begins that every trial of a method would fail at its highest ratio.
 
-    ``check`` is given the uncompressed model, one image as a batch, that ratio, the method's further arguments as the
-    spec has them and the epochs of a training, and raises ValueError where no trial can do it.
+    ``check`` raises ValueError where no trial can do it.
     """
 
     def register(method: Callable[..., Compressed]) -> Callable[..., Compressed]:
@@ -159,24 +179,8 @@ def checked_by(check: Check) -> Callable[[Callable[..., Compressed]], Callable[.
     return register
 
 
-def check_feasible(
-    method: str,
-    model: nn.Module,
-    example_input: Tensor,
-    *,
-    ratio: float,
-    args: Mapping[str, SearchedValue],
-    epochs: int,
-) -> None:
+def check_feasible(method: str, prospect: Prospect) -> None:
     """Refuse a highest ratio that a method cannot come near on a model, and arguments that no trial can be given.
-
-    Args:
-        method: Its name.
-        model: The uncompressed model; it is left as it is.
-        example_input: One image as a batch, ``(1, C, H, W)``.
-        ratio: The highest ratio that is searched.
-        args: The method's further arguments, searched or not.
-        epochs: Epochs of a training.
 
     Raises:
         UserError: If every trial there would fail.
@@ -185,7 +189,7 @@ def check_feasible(
     if check is None:
         return
     try:
-        check(model, example_input, ratio, args, epochs)
+        check(prospect)
     except ValueError as error:
         raise UserError(f"space.methods.{method}: {error}") from error
 
@@ -267,6 +271,11 @@ def loss_fn(model: nn.Module, batch: Batch) -> Tensor:
     return functional.cross_entropy(model(inputs), labels)
 
 
-def layer_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each weight that methods compress, by layer, in the order of the model."""
-    return {layer_name(name): tuple(weight.shape) for name, weight in prunable_weights(model).items()}
+def layer_shapes(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each weight that methods compress, by layer, in the order of the model.
+
+    Raises:
+        ValueError: If nothing is left to compress, or a pattern of ``exclude`` matches no layer.
+    """
+    weights = prunable_weights(model, exclude=exclude)
+    return {layer_name(name): tuple(weight.shape) for name, weight in weights.items()}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
-
-from torch import Tensor, nn
 
 from baselines import (
     ChannelConfig,
@@ -18,14 +16,22 @@ from baselines import (
     width_note,
 )
 from baselines.channel_graph import channel_groups
-from search.methods.base import Compressed, Workbench, checked_by, least, loads_with, loss_fn
-from search.spec.fields import SearchedValue
+from search.methods.base import Compressed, Prospect, Workbench, checked_by, least, loads_with, loss_fn
 
 
-def _check(
-    model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue], epochs: int
-) -> None:
-    check_reachable(model, example_input, ratio=ratio, floor=least(args, "floor", 1))
+def _check(prospect: Prospect) -> None:
+    _check_all_layers(prospect.exclude)
+    check_reachable(
+        prospect.model, prospect.example_input, ratio=prospect.ratio, floor=least(prospect.args, "floor", 1)
+    )
+
+
+def _check_all_layers(exclude: Sequence[str]) -> None:
+    if exclude:
+        raise ValueError(
+            "channels are cut in all layers, since a layer's weights depend on its neighbours' channels too, but "
+            f"model.exclude names {', '.join(exclude)}: leave one of the two out"
+        )
 
 
 @checked_by(_check)
@@ -53,6 +59,7 @@ def channels(
             "channels are cut by the ratio alone, since a layer's weights depend on its neighbours' channels too, but "
             f"got budgets for {', '.join(bench.config.budgets)}: leave them out, or set args.scope"
         )
+    _check_all_layers(bench.config.model.exclude)
     model = bench.build(1.0)
     size = sparse_summary(model).virtual_size
     groups = channel_groups(model, bench.example_input)

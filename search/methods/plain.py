@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from baselines import load_sparse, small_model
 from rps_core.budgets import kept_for_ratio
-from search.methods.base import Compressed, Workbench, loads_with, stored_sparsely
+from search.methods.base import Compressed, Workbench, layer_shapes, loads_with, stored_sparsely
 
 
 def dense(bench: Workbench) -> Compressed:
     """The model as it is."""
-    return stored_sparsely(bench.build(1.0))
+    model = bench.build(1.0)
+    compressed = stored_sparsely(model)
+    # What the other methods compress of it, for the size is read beside theirs.
+    compressed.virtual_size = sum(map(math.prod, layer_shapes(model, bench.config.model.exclude).values()))
+    return compressed
 
 
 def _narrow(bench: Workbench) -> nn.Module:

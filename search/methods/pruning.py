@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Literal
 
-from torch import Tensor, nn
-
 from baselines import PruneConfig, prune_
-from search.methods.base import Compressed, Workbench, checked_by, least, loss_fn, stored_sparsely
-from search.spec.fields import SearchedValue
+from search.methods.base import Compressed, Prospect, Workbench, checked_by, least, loss_fn, stored_sparsely
 
 
-def _check(
-    model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue], epochs: int
-) -> None:
+def _check(prospect: Prospect) -> None:
     """Find floors that no trial can meet; whose scores rank the weights does not matter for that."""
-    floor, scope = least(args, "floor", 0), args.get("scope", "global")
+    floor, scope = least(prospect.args, "floor", 0), prospect.args.get("scope", "global")
     config = PruneConfig(
         method="rand",
-        ratio=ratio,
+        ratio=prospect.ratio,
         floor=floor,
         scope="layer" if scope == "layer" else "global",  # searched: some trials may meet what others cannot
+        exclude=prospect.exclude,
         allow_empty=True,
     )
     if floor > 0:
-        prune_(copy.deepcopy(model), config)
+        prune_(copy.deepcopy(prospect.model), config)
 
 
 @checked_by(_check)
@@ -41,6 +36,7 @@ def prune(bench: Workbench, *, scope: Literal["global", "layer"] = "global", flo
         scope=scope,
         floor=floor,
         budgets=bench.config.budgets or {},
+        exclude=bench.config.model.exclude,
         seed=bench.config.seed,
         allow_empty=True,
     )

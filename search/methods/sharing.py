@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import nn
 
 from rps_core import RPSConfig, compress_, compression_summary, load_compressed, project_, round_psi_, save_compressed
 from rps_core.gradient_scaling import DEFAULT_GRADIENT_SCALING
-from search.methods.base import Compressed, Workbench, loads_with
+from search.methods.base import Compressed, Prospect, Workbench, checked_by, loads_with
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,12 @@ class Shared(Compressed):
         return round_psi_(self.model)
 
 
+def _check(prospect: Prospect) -> None:
+    """Find weights that cannot be shared, such as frozen ones."""
+    compress_(copy.deepcopy(prospect.model), RPSConfig(ratio=prospect.ratio, exclude=prospect.exclude))
+
+
+@checked_by(_check)
 @loads_with(lambda bench, path: load_compressed(path, bench.build(1.0)))
 def rps(
     bench: Workbench,
@@ -43,6 +50,7 @@ def rps(
     config = RPSConfig(
         ratio=bench.config.ratio,
         budgets=bench.config.budgets or {},
+        exclude=bench.config.model.exclude,
         seed=bench.config.seed,
         mapping=mapping,
         gradient_scaling=gradient_scaling,

@@ -9,14 +9,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from baselines import LotteryConfig, PruneConfig, Ticket, prune_, save_sparse, sparse_summary
-from search.methods.base import Compressed, Workbench, checked_by, least
-from search.spec.fields import SearchedValue
+from search.methods.base import Compressed, Prospect, Workbench, checked_by, least
 
 
-def _check(
-    model: nn.Module, example_input: Tensor, ratio: float, args: Mapping[str, SearchedValue], epochs: int
-) -> None:
-    _check_rewinding(least(args, "rewind_epochs", 0), epochs)
+def _check(prospect: Prospect) -> None:
+    _check_rewinding(least(prospect.args, "rewind_epochs", 0), prospect.epochs)
 
 
 def _check_rewinding(rewind_epochs: int, epochs: int) -> None:
@@ -49,6 +46,7 @@ def ltr(
         method="mag",
         ratio=bench.config.ratio,
         budgets=bench.config.budgets or {},
+        exclude=bench.config.model.exclude,
         seed=bench.config.seed,
         allow_empty=True,
     )

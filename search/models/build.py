@@ -68,7 +68,7 @@ def _arguments(
 ) -> dict[str, Any]:
     channels, height, image_width = data_shape
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
     except ValueError as error:  # functions written in C have none
         raise UserError(f"model {spec.name!r}: must be a function that builds a torch.nn.Module") from error
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -87,6 +87,13 @@ def _arguments(
         if key not in named and not takes_any:
             raise UserError(unknown_name(f"argument in model.args of {spec.name!r}", key, named - set(ours)))
     arguments = {**ours, **spec.args}
+    for parameter in parameters:
+        needed = parameter.default is parameter.empty and parameter.name in named
+        if needed and parameter.name not in arguments and (parameter.name != "width" or width == 1):
+            raise UserError(
+                f"model {spec.name!r}: its argument {parameter.name!r} has no value: give it one in model.args, or "
+                "call it num_classes, in_channels or image_size, which are set from the data"
+            )
     if width != 1:
         own = spec.args.get("width", 1.0)
         arguments["width"] = width * own if isinstance(own, int | float) else own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
@@ -53,7 +53,11 @@ class ModelSpec(SpecModel):
     name: str = "mlp"
     """resnet20, vgg11, vgg16, mlp, vit, or any function as package.module:function (torchvision.models:resnet18)."""
     args: dict[str, Scalar | list[Scalar]] = {}
-    """Keyword arguments for the function, beside the number of classes, channels and the image size."""
+    """Keyword arguments for the function, beside num_classes, in_channels and image_size, which are set from the data
+    as far as it takes them."""
+    exclude: list[Annotated[str, Field(min_length=1)]] = []
+    """Layers that are not compressed, by pattern (fc*): they are trained and stored in full, and the ratio and the
+    budgets are those of the others. Frozen layers must be among them for rps. small narrows all the same."""
     weights: str | None = Field(default=None, min_length=1)
     """Trained weights that every trial starts from: a safetensors file of the plain model, as rps-search export
     --dense writes it, by its path or a URI; null starts from fresh ones. Pruning then scores the trained weights, rps

@@ -109,7 +109,10 @@ def flat(num_classes):
         (lambda num_classes: nn.Conv2d(3, num_classes, 1), r".* but gave \(2, 10, 32, 32\)"),
         (lambda num_classes: nn.LSTM(32, num_classes), r"cannot take images of shape 3x32x32: .+"),
         (lambda num_classes: nn.Linear(-1, num_classes), r"cannot be built with num_classes=10: .+"),
-        (lambda num_classes, needed: flat(num_classes), r"cannot be built with num_classes=10: .*'needed'"),
+        (
+            lambda num_classes, needed: flat(num_classes),
+            r"its argument 'needed' has no value: give it one in model\.args, or call it num",
+        ),
     ],
 )
 def test_what_a_users_function_gets_wrong_is_said(user, function, message):

@@ -97,6 +97,7 @@ def test_other_structures_pack_too(make_trial):
     for model in (
         ModelSpec(args={"hidden": [16]}),
         ModelSpec(name="vit", args={"dim": 8, "depth": 1, "patch_size": 3}),
+        ModelSpec(args={"hidden": [16, 8]}, exclude=["fc3"]),
     ):
         alone, together = ([make_trial(lane, model=model, budgets=None) for lane in LANES[:4]] for _ in range(2))
         for trial in alone:
