@@ -35,6 +35,7 @@ from search.proposing import ExhaustedError, constraint_values
 from search.proposing.past import Status
 from search.spec import ObjectiveSpec
 from search.stopping import MOASHA
+from search.stopping.ranking import adds_nothing
 
 WORKERS = 4
 # Of the epochs of the search without early stopping.
@@ -85,13 +86,21 @@ def hypervolume(ended: list[tuple[float, float]], reference: tuple[float, float]
     return float(moocore.hypervolume(np.array(ended), ref=reference)) if ended else 0.0
 
 
+def on_the_front(ended: list[tuple[float, float]], reference: tuple[float, float]) -> int:
+    """Return how many trials no earlier one equalled or beat: nothing may stop those early."""
+    points, limit = np.array(ended), np.array(reference)
+    inside = (points < limit).all(axis=1)
+    return sum(bool(inside[i]) and not adds_nothing(points[i], points[:i]) for i in range(len(points)))
+
+
 def compare(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Run both searches with a seed and return what the second needed."""
     make = PROBLEMS[arguments.problem]
     searched = make(seed, arguments)
     plain = list(search(searched, None, trials=arguments.trials, max_epochs=arguments.epochs))
     budget = plain[-1][0]
-    target = hypervolume([(a, m) for _, status, a, m in plain if status == "finished"], searched.reference)
+    finished = [(a, m) for _, status, a, m in plain if status == "finished"]
+    target = hypervolume(finished, searched.reference)
     moasha = MOASHA(
         grace_epochs=arguments.grace_epochs,
         reduction_factor=arguments.reduction_factor,
@@ -126,6 +135,7 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
         "grace_epochs": arguments.grace_epochs,
         "reduction_factor": arguments.reduction_factor,
         "hypervolume_against": round(target, 4),
+        "on_the_front_when_they_ended_against": on_the_front(finished, searched.reference),
         "hypervolume": round(volume, 4),
         "after_shares_of_the_epochs": dict(
             zip(SHARES, reached + [round(volume / target, 4)] * len(SHARES), strict=False)
