@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from search.report import importance
 from search.report.curves import read_curves
 from search.report.facts import Budgets, Curve, Gaps, Importances, RatioPoint, Series
-from search.report.proposals import Network, Proposals
+from search.report.proposals import Proposals
 from search.report.text import finite, percent, plural, size, visible
 from search.results import Results
 from search.results.picks import best_within, gaps
@@ -102,18 +102,19 @@ def _name(found: Proposals, method: str | None) -> str:
     return found.looks[found.methods[method]].name
 
 
-def budgets(found: Proposals, measure: str) -> Budgets | None:
+def budgets(found: Proposals, meta: Sequence[Mapping[str, Any]], measure: str) -> Budgets | None:
     """Return how the frontier's models split their memory, or None where no budget was searched or no size is known.
 
     Args:
         found: The proposals.
+        meta: What the driver recorded of each experiment: of one network, each may compress other layers.
         measure: The measure of memory whose frontier is taken.
     """
     front = [i for i in found.shown_fronts[measure].overall if found.shown[i].budgets]
     step = max(1, math.ceil(len(front) / MOST_COLUMNS))
     columns = front[::step]
     patterns = list(dict.fromkeys(pattern for i in columns for pattern in found.shown[i].budgets))
-    sizes = {i: _sizes(found.shown[i].budgets, found.networks[found.shown[i].network]) for i in columns}
+    sizes = {i: _sizes(found.shown[i].budgets, meta[found.folders[i]]) for i in columns}
     layers = [pattern for pattern in patterns if any(sizes[i].get(pattern) for i in columns)][:MOST_LAYERS]
     if not layers:
         return None
@@ -132,9 +133,9 @@ def budgets(found: Proposals, measure: str) -> Budgets | None:
     return Budgets(layers, columns, values, note)
 
 
-def _sizes(patterns: Iterable[str], network: Network) -> dict[str, int]:
+def _sizes(patterns: Iterable[str], meta: Mapping[str, Any]) -> dict[str, int]:
     """Return the weights under each pattern: a layer is in the first one that it matches, as when it is compressed."""
-    unclaimed = {visible(layer): count for layer, count in network.meta.get("layer_sizes", {}).items()}
+    unclaimed = {visible(layer): count for layer, count in meta.get("layer_sizes", {}).items()}
     sizes = {}
     for pattern in patterns:
         layers = [layer for layer in unclaimed if layer == pattern or fnmatchcase(layer, pattern)]

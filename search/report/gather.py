@@ -142,7 +142,7 @@ def _figures(facts: Facts, results: Results, found: Proposals) -> None:
     facts.ratios = ratio_series(found)
     facts.ratio_note = RATIO_NOTE
     facts.gaps = method_gaps(found, facts.measure, _leader(facts, found))
-    facts.budgets = budgets(found, facts.measure)
+    facts.budgets = budgets(found, results.meta, facts.measure)
     facts.importances = searched_importances(found, facts.measure)
     facts.curves, facts.curves_note = learning_curves(results, found, facts.measure)
     reference = _reference(found, facts.measure, results.meta)

@@ -54,6 +54,8 @@ class Proposals:
     looks: list[Method]
     shown: list[Point]
     """The proposals that pictures show."""
+    folders: list[int]
+    """Index of each one's experiment among those that were read."""
     named: list[tuple[str, str]]
     """Experiment and first trial of each of these, as the tables write them."""
     rows: dict[int, int]
@@ -110,6 +112,7 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
         methods,
         [Method(visible(name), chosen_looks[name].color, chosen_looks[name].shape) for name in map(_known, names)],
         _details(results, chosen, of_shown, methods, tied),
+        chosen[FOLDER].to_pylist(),
         _named(chosen),
         rows,
         {measure: _front(fronts[measure], own[measure], rows, methods) for measure in MEASURES},
