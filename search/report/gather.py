@@ -134,7 +134,8 @@ def _lede(facts: Facts, found: Proposals, front: list[int]) -> str:
     most = sorted(shares, key=lambda name: -shares[name])
     parts = ", ".join(f"{name} {shares[name]}" for name in most)
     tied = sum(facts.points[index].tied for index in front)
-    text = f"{plural(len(front), 'model')} of {plural(found.table.num_rows, 'proposal')} form the frontier ({parts})."
+    form = "forms" if len(front) == 1 else "form"
+    text = f"{plural(len(front), 'model')} of {plural(found.table.num_rows, 'proposal')} {form} the frontier ({parts})."
     return text + (f" Seeds do not tell {tied} of them from a neighbour." if tied else "")
 
 

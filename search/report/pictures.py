@@ -59,6 +59,8 @@ def pictures(facts: Facts) -> dict[str, bytes]:
 def _drawable(facts: Facts, name: str) -> bool:
     if name == "importances":
         return facts.importances is not None and bool(facts.importances.rows)
+    if name == "history":
+        return len(facts.history) > 1  # one proposal is no line
     return bool(facts.points if name == "frontier" else getattr(facts, name))
 
 

@@ -12,6 +12,12 @@ function chart(id, description, draw) {
   return made;
 }
 
+// An axis of what is counted, which has no halves.
+function wholeAxis(values, options = {}) {
+  const range = axis(values, { pad: 0.02, ...options });
+  return { ...range, ticks: (count) => range.ticks(count).filter(Number.isInteger) };
+}
+
 const interval = (p, seeds) => {
   if (p.low === null) return seeds === 1 ? "one seed, no interval" : `none, all ${seeds} seeds agree`;
   return `${percent(p.low)} to ${percent(p.high)}`;
@@ -75,8 +81,10 @@ const frontier = chart("frontier", "Accuracy against stored memory", (c, width) 
   });
   for (const { label, accuracy } of data.dense.filter((d) => d.accuracy !== null)) {
     const level = f.py(accuracy);
+    // Above its line, unless the name of the axis stands there.
+    const y = level - 7 < 24 ? level + 15 : level - 7;
     c.add(node("path", { d: `M${f.left},${level}H${f.right}`, class: "dense" }),
-      node("text", { x: f.left + 6, y: level - 7, class: "note" }, `${label} ${percent(accuracy)}`));
+      node("text", { x: f.left + 6, y, class: "note" }, `${label} ${percent(accuracy)}`));
   }
   const inside = (i) => data.points[i].accuracy >= y.low;
   const pixel = (i) => [f.px(at(i)), f.py(Math.max(data.points[i].accuracy, y.low))];
@@ -138,7 +146,7 @@ chart("ratio", "Accuracy against compression ratio for each method", (c, width) 
 
 chart("history", "Hypervolume over trials", (c, width) => {
   const height = Math.round(Math.min(Math.max(width * 0.42, 240), 340));
-  const x = axis(data.history.map((h) => h[0]), { pad: 0.02, low: 0 });
+  const x = wholeAxis(data.history.map((h) => h[0]), { low: 0 });
   // The first trials always rise steeply from nothing; the question is what the later ones add.
   const y = axis(data.history.slice(Math.floor(data.history.length / 10)).map((h) => h[1]), { pad: 0.12 });
   const f = c.frame(width, height, x, y, { xLabel: "Proposals finished", yLabel: "Hypervolume", xFormat: (v) => v.toLocaleString("en"), yFormat: short });
@@ -151,8 +159,7 @@ chart("history", "Hypervolume over trials", (c, width) => {
 chart("curves", "Validation accuracy over epochs", (c, width) => {
   const height = Math.round(Math.min(Math.max(width * 0.5, 280), 420));
   const all = data.curves.flatMap((s) => s.epochs.map((e, i) => [e, s.accuracy[i]]));
-  const range = axis(all.map((p) => p[0]), { pad: 0.02 });
-  const x = { ...range, ticks: (count) => range.ticks(count).filter(Number.isInteger) };
+  const x = wholeAxis(all.map((p) => p[0]));
   const y = axis(all.map((p) => p[1]), { grow: 0.6, ceiling: 1.004 });
   const f = c.frame(width, height, x, y, { xLabel: "Epoch", yLabel: "Validation accuracy", xFormat: short, yFormat: (v) => percent(v, 0) });
   for (const curve of data.curves.filter((s) => shown(s.method))) {

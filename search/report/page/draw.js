@@ -63,7 +63,10 @@ function logTicks(low, high, count) {
       }
     }
     if (ticks.length <= count || digits.length === 1) {
-      return ticks.length >= 2 ? ticks : [low, Math.sqrt(low * high), high].map((t) => Number(t.toPrecision(2)));
+      if (ticks.length >= 2) return ticks;
+      // A rounded end may lie beside the axis; the middle stays as it is, or a short axis might have no number at all.
+      const [first, last] = [low, high].map((t) => Number(t.toPrecision(3)));
+      return [first, Math.sqrt(low * high), last].filter((t) => t >= low && t <= high);
     }
   }
   return [];

@@ -13,6 +13,7 @@ from search.results import Folder, ResultStore
 from tests.search.report.chromium import PROGRAM, Page, chromium_page
 from tests.search.report.demo import demo_rows, write_demo
 from tests.search.report.hostile import HOSTILE, write_hostile
+from tests.search.report.test_gather import experiment, trial
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")]
 
@@ -187,3 +188,40 @@ def test_the_policy_refuses_what_is_injected(page: Page, demo: Path, tmp_path: P
         "(document.createElement('script'))"
     )
     assert page.evaluate("window.pwned") is None
+
+
+def test_one_finished_trial_has_numbers_on_its_axes_and_no_empty_picture(page: Page, tmp_path: Path) -> None:
+    rows = [trial(0, ratio=10.0)]
+    page.open(write_report([experiment(tmp_path / "e", rows, {"dense_bytes": 40_000})])[0])
+    charts = page.evaluate(
+        "[...document.querySelectorAll('.chart')].map(c => [c.id, c.querySelectorAll('.mark, .part').length])"
+    )
+    assert dict(charts).keys() == {"frontier", "ratio"}
+    assert all(count > 0 for _, count in charts)
+    # Where the axis begins and ends, and the marks of the numbers along it.
+    numbers = "getAttribute('d').match(/[\\d.]+/g).map(Number)"
+    start, _, end = page.evaluate(f"document.querySelector('#ratio .base').{numbers}")
+    ticks = page.evaluate(f"[...document.querySelectorAll('#ratio .tick')].map(t => t.{numbers}[0])")
+    assert len(ticks) > 0
+    assert all(start <= tick <= end for tick in ticks)
+
+
+def test_what_is_counted_has_no_halves(page: Page, tmp_path: Path) -> None:
+    page.open(write_report([experiment(tmp_path / "e", [trial(i, accuracy_val=0.5 + i / 10) for i in range(2)])])[0])
+    xs = (
+        "[...document.querySelectorAll('#history .ticks text')].filter(t => t.getAttribute('text-anchor') === 'middle')"
+    )
+    assert page.evaluate(f"{xs}.map(t => t.textContent)") == ["0", "1", "2"]
+
+
+def test_the_dense_model_is_named_beside_the_axis_not_over_its_name(page: Page, tmp_path: Path) -> None:
+    dense = trial(0, method="dense", accuracy=1.0, accuracy_val=1.0, stored_bytes=40_000)
+    page.open(write_report([experiment(tmp_path / "e", [dense, trial(1)], {"dense_bytes": 40_000})])[0])
+    note, name = (
+        page.evaluate(f"(b => [b.top, b.bottom])({element}.getBoundingClientRect())")
+        for element in (
+            "document.querySelector('#frontier .note')",
+            "document.querySelector('#frontier .labels text:last-child')",
+        )
+    )
+    assert note[0] >= name[1] - 2
