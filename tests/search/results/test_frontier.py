@@ -63,29 +63,34 @@ def test_groups_and_data_sets_have_their_own_frontiers(trial) -> None:
         {"method": "snip", "accuracy_val": 0.5},
         {"method": "rps", "accuracy_val": 0.9, "stored_bytes": 1},
         {"method": "rps", "accuracy_val": 0.3, "dataset": "cifar10"},
+        {"method": "snip", "accuracy_val": 0.2, "dataset": "cifar10", "stored_bytes": 10**9},
     )
     assert frontier(points(trials))["dataset"].to_pylist() == ["cifar10", "digits"]
     by_method = frontier(points(trials), by=["method"])
     assert by_method.select(["method", "dataset"]).to_pylist() == [
         {"method": "rps", "dataset": "cifar10"},
         {"method": "rps", "dataset": "digits"},
+        {"method": "snip", "dataset": "cifar10"},
         {"method": "snip", "dataset": "digits"},
     ]
     with pytest.raises(UserError, match="unknown label 'methods': did you mean 'method'"):
         frontier(points(trials), by=["methods"])
     with pytest.raises(UserError, match="unknown accuracy 'val'"):
         frontier(points(trials), on="val")
+    with pytest.raises(UserError, match="unknown measure 'bytes'"):
+        frontier(points(trials), ["bytes"])
 
 
 def test_three_objectives_keep_what_is_best_in_any(trial) -> None:
     trials = table(
         trial,
         {"stored_bytes": 10, "latency_ms": 5.0, "accuracy_val": 0.5},
+        {"stored_bytes": 20, "latency_ms": 2.0, "accuracy_val": 0.6},
         {"stored_bytes": 20, "latency_ms": 1.0, "accuracy_val": 0.5},
         {"stored_bytes": 20, "latency_ms": 6.0, "accuracy_val": 0.4},
     )
     measures = ("stored_bytes", "latency_ms")
-    assert frontier(points(trials, measures), measures)["latency_ms"].to_pylist() == [5.0, 1.0]
+    assert frontier(points(trials, measures), measures)["latency_ms"].to_pylist() == [5.0, 1.0, 2.0]
 
 
 def test_neighbours_that_seeds_do_not_tell_apart_are_marked(trial) -> None:
@@ -101,3 +106,20 @@ def test_neighbours_that_seeds_do_not_tell_apart_are_marked(trial) -> None:
     )
     assert frontier(points(trials))["overlaps"].to_pylist() == [False, True, True, None]
     assert frontier(points(table(trial))).num_rows == 0
+
+
+def test_neighbours_are_told_apart_by_the_accuracy_that_decided(trial) -> None:
+    seeds = [(1, 0.3, 0.5), (1, 0.5, 0.51), (2, 0.4, 0.8), (2, 0.6, 0.81)]
+    trials = table(
+        trial, *({"number": n, "stored_bytes": n, "accuracy_val": val, "accuracy": test} for n, val, test in seeds)
+    )
+    assert frontier(points(trials))["overlaps"].to_pylist() == [True, True]
+    assert frontier(points(trials), on="accuracy")["overlaps"].to_pylist() == [False, False]
+
+
+def test_a_larger_neighbour_that_is_less_accurate_is_told_apart_too(trial) -> None:
+    """With several measures accuracies fall along a frontier as well as rise."""
+    seeds = [(10, 5.0, 0.90), (10, 5.0, 0.91), (20, 1.0, 0.50), (20, 1.0, 0.51)]
+    trials = table(trial, *({"number": b, "stored_bytes": b, "latency_ms": t, "accuracy_val": a} for b, t, a in seeds))
+    measures = ("stored_bytes", "latency_ms")
+    assert frontier(points(trials, measures), measures)["overlaps"].to_pylist() == [False, False]

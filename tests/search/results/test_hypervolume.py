@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.errors import UserError
 from search.results.hypervolume import history, hypervolume
 from search.results.parts import rows_to_table
 from search.results.points import points
@@ -57,6 +58,21 @@ def test_few_points_are_each_a_moment_and_none_is_an_empty_history(trial) -> Non
     assert history(found, reference)["points"].to_pylist() == [1, 2, 3]
     assert history(found.slice(0, 0), reference).num_rows == 0
     assert hypervolume(found.slice(0, 0), reference) == 0
+
+
+def test_the_history_is_in_the_order_in_which_points_ended() -> None:
+    table = drawn([(0.9, 20.0), (0.5, 50.0), (0.8, 50.0)]).set_column(1, "finished_at", pa.array([30, 10, 20]))
+    grown = history(table, {"accuracy": 0.0, "stored_bytes": 100})
+    assert grown["finished_at"].to_pylist() == [10, 20, 30]
+    assert grown["hypervolume"].to_pylist() == pytest.approx([0.5 * 0.5, 0.8 * 0.5, 0.9 * 0.8])
+    halves = history(table, {"accuracy": 0.0, "stored_bytes": 100}, steps=1)
+    assert halves.select(["finished_at", "points"]).to_pylist() == [{"finished_at": 30, "points": 3}]
+
+
+@pytest.mark.parametrize("asked", [hypervolume, history])
+def test_what_is_no_measure_is_refused(asked) -> None:
+    with pytest.raises(UserError, match="unknown measure 'stored_byte': did you mean 'stored_bytes'"):
+        asked(drawn([(0.5, 1.0)]), {"accuracy": 0.0, "stored_byte": 1.0}, ["stored_byte"])
 
 
 @pytest.mark.parametrize(
