@@ -72,6 +72,22 @@ def test_the_first_trials_of_a_rung_all_go_on():
     assert asha.report("2", 1, 0.1, 200) == "stop"
 
 
+def test_every_trial_of_the_front_goes_on_however_many_there_are():
+    """Of nine trials that none dominates, a third has a place: the smallest, the best and the one between."""
+    asha = rungs()
+    front = (0.1, 0.9, 0.5, 0.3, 0.7, 0.2, 0.4, 0.6, 0.8)
+    verdicts = [asha.report(str(i), 1, accuracy, accuracy * 1000) for i, accuracy in enumerate(front)]
+    assert verdicts == len(front) * ["continue"]
+
+
+def test_the_last_place_may_be_a_part_of_one():
+    """A third of four trials is more than one: the second best has a place."""
+    asha = rungs()
+    for name, accuracy, memory in [("best", 0.9, 10), ("worse", 0.3, 30), ("worst", 0.2, 40)]:
+        asha.report(name, 1, accuracy, memory)
+    assert asha.report("second", 1, 0.8, 20) == "continue"
+
+
 def test_between_rungs_nothing_stops():
     asha = rungs()
     for index in range(9):
