@@ -117,7 +117,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 # Where pydantic's own words do not say what to write.
-_WANTED = {"byte_size": "must be a size such as 200kB or 1MiB", "too_short": "at least one must be given"}
+_WANTED = {
+    "byte_size": "must be a size such as 200kB or 1MiB",
+    "too_short": "at least one must be given",
+    "list_type": "must be a list such as [a, b]",
+}
 
 
 def describe(error: ValidationError, root: type[BaseModel]) -> str:

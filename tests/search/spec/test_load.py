@@ -52,6 +52,7 @@ def test_a_methods_own_range_stands_before_the_common_one():
         ("space.methods.rps.lrr=1", r"space\.methods\.rps\.lrr: unknown field; did you mean 'lr'\?"),
         ("data.name=cifar", r"unknown data set 'cifar': did you mean 'cifar10'\?"),
         ("model.name=resnet21", r"unknown model 'resnet21': did you mean 'resnet20'\?"),
+        ("model.exclude=fc3", r"model\.exclude: must be a list such as \[a, b\], but got 'fc3'"),
         ("train.schedule=stp", r"train\.schedule: input should be 'step', 'cosine'"),
         ("train.milestones=[0.75, 0.5]", r"milestones must grow"),
         ("train.warmup_epochs=1000", r"warmup_epochs < epochs must hold"),
