@@ -116,6 +116,8 @@ class Query:
             raise self._sql_error(error, sql) from error
 
     def _statement(self, sql: str) -> str:
+        if not isinstance(sql, str):
+            raise UserError(f'a question must be text, such as "SELECT * FROM frontier", but got {sql!r}')
         try:
             statements = self._connection.extract_statements(sql)
         except duckdb.Error as error:

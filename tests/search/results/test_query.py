@@ -118,6 +118,8 @@ def test_a_mistake_is_answered_with_the_columns(query: Query) -> None:
         query.batches("SELECT * FROM trails")
     with pytest.raises(UserError, match=r"^Conversion Error: Could not convert string 'snip'"):
         query.batches("SELECT method::INT FROM trials").read_all()
+    with pytest.raises(UserError, match=r'must be text, such as "SELECT \* FROM frontier", but got 3$'):
+        query.relation(3)  # type: ignore[arg-type]
 
 
 def test_duplicates_over_parts_and_folders_count_once(
