@@ -6,7 +6,9 @@ This is what loads torch and the data, so the driver has it done by another proc
 
 from __future__ import annotations
 
+import fnmatch
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +45,7 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
     except ValueError as error:
         where = f"model.exclude of {spec.model.name!r}" if spec.model.exclude else f"model {spec.model.name!r}"
         raise UserError(f"{where}: {error}") from error
+    _check_groups(spec, model, shapes)
     image = torch.zeros(1, *data.shape)
     for method, ranges in spec.space.methods.items():
         _, ratio = bounds(spec.space.searched(method, "ratio"))
@@ -55,6 +58,19 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
         for example in Space(spec.space, shapes, groups=groups).examples():
             check_arguments(example.method, example.args)
     return data, Facts(shapes, groups, data.skipped, _meta(spec, model, data, shapes))
+
+
+def _check_groups(spec: Spec, model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuse a group of layers of which none is compressed: the space knows no others, and would call it unknown."""
+    if not spec.model.exclude:
+        return
+    excluded = layer_shapes(model).keys() - shapes.keys()
+    for pattern in spec.space.groups or ():
+        if fnmatch.filter(excluded, pattern) and not fnmatch.filter(shapes, pattern):
+            raise UserError(
+                f"space.groups: {pattern!r} names only layers that model.exclude leaves uncompressed; leave it out "
+                "of one of the two"
+            )
 
 
 def _check_narrower(spec: Spec, data: ImageData) -> None:

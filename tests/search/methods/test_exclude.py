@@ -58,6 +58,14 @@ def test_a_search_knows_the_layers_that_are_compressed_and_no_others() -> None:
     assert facts.meta["dense_parameters"] == 64 * 16 + 16 + 16 * 10 + 10
 
 
+def test_a_group_of_excluded_layers_is_told_to_be_one() -> None:
+    spec = {"model": {"exclude": ["fc3"]}, "space": {"budgets": "groups", "groups": ["fc1", "fc2", "fc3"]}}
+    with pytest.raises(UserError, match=r"space\.groups: 'fc3' names only layers that model\.exclude leaves"):
+        find_facts(Spec.model_validate(spec))
+    spec["space"]["groups"] = ["fc1", "fc[23]"]
+    assert find_facts(Spec.model_validate(spec))[1].groups == ["fc1", "fc[23]"]
+
+
 @pytest.mark.parametrize(
     ("model", "method", "sentence"),
     [
