@@ -217,6 +217,8 @@ def _matching(known: Sequence[Candidate], wanted: Mapping[str, Any]) -> list[Can
 
 
 def _fits(value: Any, wanted: Any) -> bool:
+    if isinstance(value, list) and value == wanted:
+        return True  # the value itself is a list: the layers that a model excludes, the widths of its own
     return any(_same(value, one) for one in (wanted if isinstance(wanted, list) else [wanted]))
 
 

@@ -25,7 +25,7 @@ class ClaimSpec(SpecModel):
     """The claim in words."""
     of: dict[str, Scalar | list[Scalar]] = Field(min_length=1)
     """Which trials it is about: fields of their configuration (method, ratio, lr, args.mapping, train.epochs) with the
-    value, or list of values, that they must have."""
+    value, or list of values, that they must have; of a field that is a list itself (model.exclude), that list."""
     against: dict[str, Scalar | list[Scalar]] = Field(min_length=1)
     """Which trials they are compared with."""
     says: Relation = "higher"

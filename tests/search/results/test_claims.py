@@ -113,6 +113,15 @@ def test_values_may_be_lists_and_nested_fields_and_numbers_do_not_match_truth_va
     assert "args.flag 1" in line.note
 
 
+def test_a_field_that_is_a_list_is_selected_by_that_list(add, judged):
+    add("rps", (0.9, 0.9), (0.9, 0.91), model={"exclude": ["fc3"]})
+    add("rps", (0.8, 0.8), (0.8, 0.81), model={"exclude": []})
+    add("rps", (0.7, 0.7), (0.7, 0.71), model={"exclude": ["fc3", "fc1"]})
+    claim = {"claim": "c", "of": {"model.exclude": ["fc3"]}, "against": {"model.exclude": []}}
+    (line,) = judged(claim)
+    assert (line.of.number, line.against.number, line.verdict) == (0, 1, "holds")
+
+
 def test_one_seed_is_not_decided_but_shown(add, judged):
     add("rps", (0.9, 0.9))
     add("snip", (0.5, 0.5))
