@@ -118,6 +118,10 @@ def test_a_mistake_is_answered_with_the_columns(query: Query) -> None:
         query.batches("SELECT * FROM trails")
     with pytest.raises(UserError, match=r"^Conversion Error: Could not convert string 'snip'"):
         query.batches("SELECT method::INT FROM trials").read_all()
+    with pytest.raises(
+        UserError, match=r'^Parser Error: syntax error at or near "SELCT" - columns of trials: trial_id'
+    ):
+        query.batches("SELCT * FROM trials")
     with pytest.raises(UserError, match=r'must be text, such as "SELECT \* FROM frontier", but got 3$'):
         query.relation(3)  # type: ignore[arg-type]
 
@@ -142,6 +146,13 @@ def test_a_page_that_turns_out_damaged_is_left_out(query: Query, store: ResultSt
     assert len(answer(query, "SELECT * FROM trials")) == 20
     assert path.name in caplog.text
     assert "a page cannot be read" in caplog.text
+
+
+def test_a_part_whose_end_is_missing_is_left_out_and_named(query: Query, store: ResultStore, trial, caplog) -> None:
+    path = Path(store.folder.uri) / store.append("trials", [trial(20)])
+    path.write_bytes(path.read_bytes()[:-9])
+    assert answer(query, "SELECT count(*) AS n FROM trials") == [{"n": 20}]
+    assert f"{path.name} is left out" in caplog.text
 
 
 def test_parts_that_a_compaction_deletes_meanwhile_are_found_again(store: ResultStore, trial, monkeypatch) -> None:
