@@ -126,6 +126,10 @@ def test_a_mistake_is_answered_with_the_columns(query: Query) -> None:
         query.relation(3)  # type: ignore[arg-type]
 
 
+def test_views_are_found_however_they_are_written(query: Query) -> None:
+    assert answer(query, "SELECT count(*) AS n FROM Trials, epochs") == [{"n": 60}]
+
+
 def test_duplicates_over_parts_and_folders_count_once(
     query: Query, store: ResultStore, trial, tmp_path, caplog
 ) -> None:
