@@ -20,6 +20,8 @@ from clusters.errors import unknown
 from clusters.fields import Machine, ProfileModel, ProfileName, Rented, Scaled, SlurmName, WorkerName, check_whole
 from clusters.placement import Shape
 
+GOOGLES_IMAGES = "projects/deeplearning-platform-release/global/images/family"
+
 
 class ProfileBase(ProfileModel):
     """What all profiles have."""
@@ -197,8 +199,12 @@ class GcpProfile(CloudProfile):
     user: str = "ubuntu"
     project: str
     """Project that pays."""
-    source_image: str = "projects/deeplearning-platform-release/global/images/family/common-cu124-ubuntu-2204-py310"
-    """Machine image."""
+    subnetwork: str = Field(default="default", pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$")
+    """Name of the region's subnetwork that all machines are in; they get no public address there."""
+    service_account: str = "default"
+    """Service account of the workers (NAME@PROJECT.iam.gserviceaccount.com); the launcher makes one for the head."""
+    source_image: str = f"{GOOGLES_IMAGES}/common-cu129-ubuntu-2204-nvidia-580"
+    """Machine image; its driver must be new enough for the CUDA of the PyTorch that runs here."""
     accelerators: dict[str, str] = {}
     """GPU type of a kind of worker, by its name (gpu: nvidia-tesla-t4), where the machine type does not imply it."""
 

@@ -14,6 +14,11 @@ from clusters.versions import pinned_requirements
 RAY_PORT = 6379
 TOKEN = "~/.ray/auth_token"
 HEAD = "head"
+# Google's images build the driver when a machine with a GPU starts for the first time; before that torch sees no GPU.
+WAIT_FOR_DRIVER = (
+    "if grep -qs 0x10de /sys/bus/pci/devices/*/vendor; then "
+    "timeout 900 bash -c 'until nvidia-smi; do sleep 5; done'; fi"
+)
 # 2**30 bytes: the clouds size disks in GiB.
 GIB = 2**30
 
@@ -40,6 +45,8 @@ def launcher_config(profile: SshProfile | AwsProfile | GcpProfile) -> dict[str, 
     if not isinstance(profile, SshProfile):
         config["available_node_types"] = _node_types(profile)
         config["head_node_type"] = HEAD
+    if isinstance(profile, GcpProfile):
+        config["initialization_commands"] = [WAIT_FOR_DRIVER]
     return config
 
 
@@ -94,14 +101,22 @@ def _compute_engine(profile: GcpProfile, name: str, machine: Rented) -> dict[str
     config: dict[str, Any] = {
         "machineType": machine.instance,
         "disks": [{"boot": True, "autoDelete": True, "type": "PERSISTENT", "initializeParams": disk}],
-        "scheduling": [{"onHostMaintenance": "TERMINATE"}],
-        # Scope of the service account; what it may do is decided by its roles.
-        "serviceAccounts": [
-            {"email": "default", "scopes": ["https://www.googleapis.com/auth/cloud-platform"]},
+        "scheduling": {"onHostMaintenance": "TERMINATE"},
+        # Left to Ray's launcher, it would have a public address, whatever use_internal_ips says.
+        "networkInterfaces": [
+            {"subnetwork": f"projects/{profile.project}/regions/{profile.region}/subnetworks/{profile.subnetwork}"}
         ],
     }
+    if name != HEAD:
+        # The head has the account that Ray's launcher makes, which may start machines; one named here would replace it.
+        # Scope of the service account; what it may do is decided by its roles.
+        config["serviceAccounts"] = [
+            {"email": profile.service_account, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]},
+        ]
+    if machine.gpus:
+        config["metadata"] = {"items": [{"key": "install-nvidia-driver", "value": "True"}]}
     if machine.spot:
-        config["scheduling"][0] |= {"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"}
+        config["scheduling"] |= {"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"}
     if name in profile.accelerators:
         config["guestAccelerators"] = [
             {"acceleratorType": profile.accelerators[name], "acceleratorCount": machine.gpus},

@@ -113,7 +113,7 @@ def test_rendered_objects_have_such_names():
 def test_cloud_workers_are_spot_machines_and_the_head_is_not():
     for name, spot in (
         ("aws", lambda config: "InstanceMarketOptions" in config),
-        ("gcp", lambda config: config["scheduling"][0].get("provisioningModel") == "SPOT"),
+        ("gcp", lambda config: config["scheduling"].get("provisioningModel") == "SPOT"),
     ):
         types = yaml.safe_load(render(load_profile(name)))["available_node_types"]
         assert not spot(types["head"]["node_config"])
@@ -131,6 +131,35 @@ def test_no_template_opens_a_port_to_the_world():
     aws = yaml.safe_load(render(load_profile("aws")))
     for node_type in aws["available_node_types"].values():
         assert node_type["node_config"]["SecurityGroupIds"]
+
+
+def test_machines_on_compute_engine_have_no_public_address():
+    """Ray's launcher gives every machine one whose network it chooses itself, whatever use_internal_ips says."""
+    types = yaml.safe_load(render(changed("gcp", subnetwork="inner")))["available_node_types"]
+    for node_type in types.values():
+        assert node_type["node_config"]["networkInterfaces"] == [
+            {"subnetwork": "projects/my-project/regions/us-central1/subnetworks/inner"}
+        ], "no accessConfigs, which are what has the public address"
+
+
+def test_the_head_on_compute_engine_keeps_the_account_that_may_start_machines():
+    """What a node type says of its accounts replaces the one that Ray's launcher makes for the head."""
+    account = "searcher@my-project.iam.gserviceaccount.com"
+    types = yaml.safe_load(render(changed("gcp", service_account=account)))["available_node_types"]
+    assert "serviceAccounts" not in types["head"]["node_config"]
+    assert types["gpu"]["node_config"]["serviceAccounts"][0]["email"] == account
+
+
+def test_machines_with_gpus_get_a_driver_and_are_waited_for():
+    config = yaml.safe_load(render(load_profile("gcp")))
+    types = config["available_node_types"]
+    wanted = {"items": [{"key": "install-nvidia-driver", "value": "True"}]}
+    assert types["gpu"]["node_config"]["metadata"] == wanted
+    assert "metadata" not in types["head"]["node_config"]
+    (wait,) = config["initialization_commands"]
+    assert subprocess.run(["bash", "-n", "-c", wait], check=False).returncode == 0
+    without = wait.replace("/sys/bus/pci/devices/*/vendor", "/dev/null")
+    assert subprocess.run(["bash", "-c", without], timeout=5, check=False).returncode == 0, "nothing to wait for"
 
 
 def test_every_ray_that_is_started_asks_for_the_token():
