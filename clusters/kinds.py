@@ -180,16 +180,33 @@ class AwsProfile(CloudProfile):
 
     kind: Literal["aws"]
     user: str = "ubuntu"
-    ami: str | None = None
-    """Machine image; null takes Ray's choice for the region (AWS Deep Learning AMI)."""
+    ami: str = Field(pattern="^ami-")
+    """Machine image of the region, with the NVIDIA driver. Not optional: Ray's choice is an Ubuntu 18.04."""
+    key_name: str | None = None
+    """Name in EC2 of the key pair that ssh_key is the private half of."""
     instance_profile: str | None = None
-    """ARN of the IAM instance profile that lets machines reach the bucket; no key is ever copied."""
+    """ARN of the workers' IAM instance profile, which lets them reach the bucket; no key is ever copied."""
+    head_instance_profile: str | None = None
+    """ARN of the head's, which reaches the bucket, starts machines, and passes the workers' profile to them."""
     security_groups: list[Annotated[str, Field(pattern="^sg-")]] = Field(min_length=1)
     """Ids of your security groups. Not optional: the one that Ray's launcher would make opens SSH to the world."""
     subnets: list[Annotated[str, Field(pattern="^subnet-")]] = []
     """Ids of subnets; empty takes the default ones of the zone."""
     internal_only: bool = False
-    """Give machines no public address; the launching machine must then be inside their network."""
+    """Reach machines by their private addresses, in subnets that give no public one, from inside their network."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> AwsProfile:
+        if (self.ssh_key is None) != (self.key_name is None):
+            raise ValueError("ssh_key and key_name go together: the private key here, and its name in EC2; write both")
+        if self.instance_profile and not self.head_instance_profile:
+            raise ValueError(
+                "with instance_profile the head needs head_instance_profile, too: one that may start machines and pass "
+                "instance_profile to them (docs/clusters/aws.md)"
+            )
+        if self.internal_only and not self.subnets:
+            raise ValueError("internal_only needs subnets: name private ones, the zone's default ones are public")
+        return self
 
 
 class GcpProfile(CloudProfile):

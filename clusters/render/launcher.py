@@ -70,15 +70,16 @@ def _node_types(profile: AwsProfile | GcpProfile) -> dict[str, Any]:
 def _node_type(profile: CloudProfile, name: str, machine: Rented) -> dict[str, Any]:
     resources = {name: amount for name, amount in machine.resources().items() if amount or name == "CPU"}
     if isinstance(profile, AwsProfile):
-        return {"resources": resources, "node_config": _ec2(profile, machine)}
+        return {"resources": resources, "node_config": _ec2(profile, name, machine)}
     assert isinstance(profile, GcpProfile)
     return {"resources": resources, "node_config": _compute_engine(profile, name, machine)}
 
 
-def _ec2(profile: AwsProfile, machine: Rented) -> dict[str, Any]:
+def _ec2(profile: AwsProfile, name: str, machine: Rented) -> dict[str, Any]:
     disk = {"VolumeSize": machine.disk // GIB, "VolumeType": "gp3", "Encrypted": True}
     config: dict[str, Any] = {
         "InstanceType": machine.instance,
+        "ImageId": profile.ami,
         # Without groups of one's own, Ray's launcher makes one whose port 22 is open to every address.
         "SecurityGroupIds": profile.security_groups,
         "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": disk}],
@@ -87,10 +88,12 @@ def _ec2(profile: AwsProfile, machine: Rented) -> dict[str, Any]:
     }
     if profile.subnets:
         config["SubnetIds"] = profile.subnets
-    if profile.ami:
-        config["ImageId"] = profile.ami
-    if profile.instance_profile:
-        config["IamInstanceProfile"] = {"Arn": profile.instance_profile}
+    if profile.key_name:
+        config["KeyName"] = profile.key_name
+    # Without one of its own, the head has the role that Ray's launcher makes.
+    role = profile.head_instance_profile if name == HEAD else profile.instance_profile
+    if role:
+        config["IamInstanceProfile"] = {"Arn": role}
     if machine.spot:
         config["InstanceMarketOptions"] = {"MarketType": "spot"}
     return config

@@ -113,6 +113,11 @@ def shipped(kind, **fields):
         ("slurm", {"partition": "gpu fast"}, "partition: .*a name in Slurm has letters"),
         ("slurm", {"account": "a\nreboot"}, "account: .*a name in Slurm has letters"),
         ("slurm", {"head": {"cpus": 0}}, "every node works, the head too, but got cpus: 0"),
+        ("aws", {"ssh_key": "~/.ssh/mine.pem"}, "ssh_key and key_name go together"),
+        ("aws", {"key_name": "mine"}, "ssh_key and key_name go together"),
+        ("aws", {"instance_profile": "arn:w"}, "the head needs head_instance_profile, too"),
+        ("aws", {"internal_only": True}, "internal_only needs subnets: name private ones"),
+        ("aws", {"ami": None}, "ami: "),
         ("gcp", {"accelerators": {"gpuu": "nvidia-tesla-t4"}}, "unknown machine 'gpuu': did you mean 'gpu'"),
     ],
 )

@@ -133,6 +133,24 @@ def test_no_template_opens_a_port_to_the_world():
         assert node_type["node_config"]["SecurityGroupIds"]
 
 
+def test_a_key_of_ones_own_is_one_that_rays_launcher_takes():
+    from ray.autoscaler._private.aws.config import _configure_key_pair
+
+    config = yaml.safe_load(render(changed("aws", ssh_key="~/.ssh/mine.pem", key_name="mine")))
+    assert _configure_key_pair(config)["auth"]["ssh_private_key"] == "~/.ssh/mine.pem"
+    assert {kind["node_config"]["KeyName"] for kind in config["available_node_types"].values()} == {"mine"}
+
+
+def test_the_head_on_ec2_has_a_role_of_its_own():
+    """It starts machines; the workers, which run trials, may not."""
+    profile = changed("aws", instance_profile="arn:w", head_instance_profile="arn:h", subnets=["subnet-1"])
+    types = yaml.safe_load(render(profile))["available_node_types"]
+    roles = {name: kind["node_config"]["IamInstanceProfile"]["Arn"] for name, kind in types.items()}
+    assert roles == {"head": "arn:h", "gpu": "arn:w"}
+    assert {tuple(kind["node_config"]["SubnetIds"]) for kind in types.values()} == {("subnet-1",)}
+    assert {kind["node_config"]["ImageId"] for kind in types.values()} == {profile.ami}
+
+
 def test_machines_on_compute_engine_have_no_public_address():
     """Ray's launcher gives every machine one whose network it chooses itself, whatever use_internal_ips says."""
     types = yaml.safe_load(render(changed("gcp", subnetwork="inner")))["available_node_types"]
