@@ -122,9 +122,9 @@ class LauncherProfile(ClusterProfile):
     ssh_key: str | None = None
     """Private key for it, a file on this machine; null takes what ssh takes (a cloud: makes one)."""
     image: str | None = None
-    """Container image that Ray runs in; null runs it in the machine's own Python."""
+    """Container image that Ray runs in; null runs it on the machine itself."""
     setup: list[str] | None = None
-    """Shell commands that prepare each machine; null installs with pip what runs here, in the same versions."""
+    """Shell commands that prepare each machine; null installs Python and packages in the versions that run here."""
     idle_minutes: PositiveInt = 5
     """A machine that is idle for so long is given back."""
 

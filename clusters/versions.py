@@ -60,9 +60,15 @@ def pinned_requirements() -> list[str]:
     """Return what this package needs, each in the version that is installed here, for pip."""
     wanted = metadata.requires(PACKAGE) or []
     names = [re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0] for line in wanted if "extra ==" not in line]
-    pins = {name: metadata.version(name) for name in names}
+    # Without what an index of its own adds (2.7.0+cpu): the cluster takes its packages from the usual one.
+    pins = {name: metadata.version(name).partition("+")[0] for name in names}
     pins.pop("ray", None)
     return [f"ray[default,tune]=={metadata.version('ray')}", *(f"{name}=={pins[name]}" for name in sorted(pins))]
+
+
+def python_minor() -> str:
+    """Return the version of Python that the cluster must have: major and minor."""
+    return _significant("python", platform.python_version())
 
 
 def _own_version() -> str:

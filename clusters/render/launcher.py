@@ -9,11 +9,16 @@ from typing import Any
 from clusters.fields import Machine, Rented
 from clusters.kinds import AwsProfile, CloudProfile, GcpProfile, SshProfile
 from clusters.names import object_name
-from clusters.versions import pinned_requirements
+from clusters.versions import pinned_requirements, python_minor
 
 RAY_PORT = 6379
 TOKEN = "~/.ray/auth_token"
 HEAD = "head"
+# What the setup makes where a profile names none: uv, and with it a Python.
+UV = "~/.rps-search/uv/uv"
+PYTHON = "~/.rps-search/python"
+# What Ray's autoscaler needs on the head. The launcher's own commands for it use the machine's pip.
+AUTOSCALER = {"aws": ["boto3"], "gcp": ["google-api-python-client", "google-auth-httplib2"], "ssh": []}
 # Google's images build the driver when a machine with a GPU starts for the first time; before that torch sees no GPU.
 WAIT_FOR_DRIVER = (
     "if grep -qs 0x10de /sys/bus/pci/devices/*/vendor; then "
@@ -37,6 +42,7 @@ def launcher_config(profile: SshProfile | AwsProfile | GcpProfile) -> dict[str, 
         "auth": {"ssh_user": profile.user, **({"ssh_private_key": profile.ssh_key} if profile.ssh_key else {})},
         "file_mounts": {_remote_token(profile): TOKEN},
         "setup_commands": _setup(profile),
+        "head_setup_commands": _install(AUTOSCALER[profile.kind]) if _own_python(profile) else [],
         "head_start_ray_commands": _start(profile, head=True),
         "worker_start_ray_commands": _start(profile, head=False),
     }
@@ -127,12 +133,26 @@ def _compute_engine(profile: GcpProfile, name: str, machine: Rented) -> dict[str
     return config
 
 
+def _own_python(profile: SshProfile | AwsProfile | GcpProfile) -> bool:
+    """Return whether the setup makes a Python: the machine's own is often of another version, and may refuse pip."""
+    return profile.setup is None and not profile.image
+
+
 def _setup(profile: SshProfile | AwsProfile | GcpProfile) -> list[str]:
-    if profile.setup is not None:
-        return list(profile.setup)
-    if profile.image:
-        return []
-    return [f"python3 -m pip install {shlex.join(pinned_requirements())}"]
+    if not _own_python(profile):
+        return profile.setup or []
+    unmanaged = 'UV_UNMANAGED_INSTALL="$HOME/.rps-search/uv"'
+    return [
+        f"test -x {UV} || curl -LsSf https://astral.sh/uv/install.sh | env {unmanaged} sh",
+        f"{UV} venv --allow-existing --python {python_minor()} {PYTHON}",
+        *_install(pinned_requirements()),
+        # Where the launcher finds it when it ends Ray.
+        f"mkdir -p ~/.local/bin && ln -sf {PYTHON}/bin/ray ~/.local/bin/ray",
+    ]
+
+
+def _install(packages: list[str]) -> list[str]:
+    return [f"{UV} pip install --python {PYTHON} {shlex.join(packages)}"] if packages else []
 
 
 def _remote_token(profile: SshProfile | AwsProfile | GcpProfile) -> str:
@@ -140,6 +160,7 @@ def _remote_token(profile: SshProfile | AwsProfile | GcpProfile) -> str:
 
 
 def _start(profile: SshProfile | AwsProfile | GcpProfile, *, head: bool) -> list[str]:
+    path = f"export PATH={PYTHON}/bin:$PATH; " if _own_python(profile) else ""
     secure = f"export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0; chmod 600 {TOKEN}"
     machine = profile.head
     if head:
@@ -149,7 +170,7 @@ def _start(profile: SshProfile | AwsProfile | GcpProfile, *, head: bool) -> list
         machine = profile.worker if isinstance(profile, SshProfile) else machine
     # The launcher itself tells a cloud's machines what they offer.
     offers = f" {_offers(machine)}" if isinstance(profile, SshProfile) else ""
-    return ["ray stop", f"{secure}; ulimit -n 65536; ray start {where}{offers}"]
+    return [f"{path}ray stop", f"{path}{secure}; ulimit -n 65536; ray start {where}{offers}"]
 
 
 def _offers(machine: Machine) -> str:

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -202,9 +203,47 @@ def test_rendering_never_reads_the_token(tmp_path, monkeypatch):
 
 
 def test_machines_get_the_versions_that_run_here():
-    (install,) = yaml.safe_load(render(load_profile("ssh")))["setup_commands"]
-    assert f"'ray[default,tune]=={ray.__version__}'" in install
-    assert yaml.safe_load(render(changed("ssh", image="repo/img:1")))["setup_commands"] == []
+    for name, brings in (("ssh", []), ("aws", ["boto3"]), ("gcp", ["google-api-python-client"])):
+        config = yaml.safe_load(render(load_profile(name)))
+        (install,) = [line for line in config["setup_commands"] if "pip install" in line]
+        assert f"'ray[default,tune]=={ray.__version__}'" in install
+        assert f"--python {sys.version_info.major}.{sys.version_info.minor} " in config["setup_commands"][1]
+        assert all(any(package in line for line in config["head_setup_commands"]) for package in brings)
+        for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
+            for line in config[commands]:
+                assert line.startswith("export PATH=~/.rps-search/python/bin:$PATH; "), "ray stop, too, is that Ray's"
+
+
+@pytest.mark.parametrize("fields", [{"image": "repo/img:1"}, {"setup": []}, {"setup": ["module load ray"]}])
+def test_what_a_profile_prepares_itself_is_left_to_it(fields):
+    """Ray's own default commands for the head would install with the machine's pip, which an image may not have."""
+    config = yaml.safe_load(render(changed("aws", **fields)))
+    assert config["setup_commands"] == fields.get("setup", [])
+    assert config["head_setup_commands"] == []
+    assert config["head_start_ray_commands"][0] == "ray stop"
+
+
+def test_the_default_setup_makes_a_python_and_starts_its_ray(tmp_path):
+    """The commands, run for real with stand-ins for curl, uv and Ray; they may be run again."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    uv = '#!/bin/sh\n[ "$1" = venv ] || exit 0\nfor last; do :; done; mkdir -p "$last/bin"\n'
+    uv += 'printf "#!/bin/sh\\necho own \\$*\\n" > "$last/bin/ray"; chmod +x "$last/bin/ray"\n'
+    (tmp_path / "uv").write_text(uv)
+    installer = f'to="$UV_UNMANAGED_INSTALL"; mkdir -p "$to" && cp {tmp_path}/uv "$to" && chmod +x "$to/uv"'
+    (tools / "curl").write_text(f"#!/bin/sh\ncat <<'END'\n{installer}\nEND\n")
+    (tools / "curl").chmod(0o755)
+    config = yaml.safe_load(render(load_profile("ssh")))
+    home = tmp_path / "home"
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray" / "auth_token").write_text("t")
+    commands = [*config["setup_commands"], *config["setup_commands"], *config["worker_start_ray_commands"], "ray down"]
+    environment = {"PATH": f"{home}/.local/bin:{tools}:/usr/bin:/bin", "HOME": str(home), "RAY_HEAD_IP": "10.0.0.1"}
+    done = [
+        subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=True).stdout
+        for command in commands
+    ]
+    assert done[-3:] == ["own stop\n", "own start --address=10.0.0.1:6379 --num-cpus=8 --num-gpus=1\n", "own down\n"]
 
 
 @pytest.mark.parametrize("fields", [{}, {"head": {"cpus": 8, "memory": "32GiB", "custom": {"fpga": 1}}, "setup": []}])

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from clusters import ClusterError
+from clusters import versions as version_module
 from clusters.versions import CLIENT_VERSIONS, check_client_versions, check_versions, pinned_requirements, versions
 
 HERE = {"ray": "2.60.0", "python": "3.11.7", "rps-search": "0.1.0"}
@@ -36,3 +37,9 @@ def test_requirements_are_pinned_to_what_runs_here():
     assert lines[0] == f"ray[default,tune]=={versions()['ray']}"
     assert all("==" in line for line in lines)
     assert any(line.startswith("torch==") for line in lines)
+
+
+def test_an_index_of_its_own_is_not_asked_of_the_cluster(monkeypatch):
+    """PyTorch's wheels for processors are 2.15.0+cpu, which the index of most packages does not have."""
+    monkeypatch.setattr(version_module.metadata, "version", lambda name: "2.15.0+cpu")
+    assert "torch==2.15.0" in pinned_requirements()
