@@ -16,11 +16,13 @@ from clusters.staging import stage
 from clusters.tools import call
 
 STATES = {
-    **dict.fromkeys(("PENDING", "CONFIGURING", "REQUEUED"), "PENDING"),
-    **dict.fromkeys(("RUNNING", "COMPLETING", "SUSPENDED", "RESIZING"), "RUNNING"),
+    **dict.fromkeys(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD"), "PENDING"),
+    **dict.fromkeys(("RUNNING", "COMPLETING", "SUSPENDED", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED"), "RUNNING"),
     "COMPLETED": "SUCCEEDED",
     "CANCELLED": "STOPPED",
 }
+# Code and signal with which an interrupted search ends.
+INTERRUPTED = "130:"
 
 
 class SlurmQueue:
@@ -88,8 +90,11 @@ class SlurmQueue:
             if self._log(job).exists():  # Slurm forgets jobs some minutes after their end.
                 return "ENDED"
             raise ClusterError(f"Slurm knows no job {job}; squeue --me lists yours") from error
-        state = dict(part.split("=", 1) for part in shown.split() if "=" in part).get("JobState", "")
-        return STATES.get(state, "FAILED")
+        known = dict(part.split("=", 1) for part in shown.split() if "=" in part)
+        status = STATES.get(known.get("JobState", ""), "FAILED")
+        # A search that was told to stop, by `stop` or as its time ran out, ends so; to Slurm that is a failure.
+        interrupted = known.get("ExitCode", "").startswith(INTERRUPTED)
+        return "STOPPED" if status == "FAILED" and interrupted else status
 
     def stop(self, job: str) -> None:
         """Have the job stop.

@@ -20,10 +20,12 @@ SCRIPT = """\
 # Run it with: sbatch FILE SPEC STORAGE PROFILE
 # SPEC: a spec; STORAGE: URI of the experiment folder, which all nodes reach; PROFILE: this profile's file or name.
 # The same command again goes on with the search where it stopped.
-set -euo pipefail
+set -eo pipefail
 spec=${{1:?name the spec}} storage=${{2:?name the experiment folder}} profile=${{3:?name the profile}}
 
 {setup}
+# Only from here on: what modules and environments run when they are loaded often asks for variables that are not set.
+set -u
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 # What the search was rendered with; the search compares it with what it finds here.
 export {marker}={versions}

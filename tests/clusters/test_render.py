@@ -273,7 +273,7 @@ def test_batch_script_runs_the_search_on_all_nodes(tmp_path):
         (tools / name).write_text(f"#!/bin/bash\n{body}\n")
         (tools / name).chmod(0o755)
     script = tmp_path / "job.sh"
-    script.write_text(render(changed("slurm", setup=[])))
+    script.write_text(render(changed("slurm", setup=['echo "$NOT_SET"'])))
     environment = {
         "PATH": f"{tools}:/usr/bin:/bin",
         "HOME": str(tmp_path),
