@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 from pyarrow import fs
 
-from clusters.uri import hiding, shown
+from clusters.uri import SCHEMES, hiding, known_schemes, misspelt, shown
 from search.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ class Folder:
         text = os.fspath(uri)
         if not text:
             raise UserError("the folder has an empty name; write a path or a URI such as s3://bucket/runs")
+        meant = misspelt(text)
+        if meant:
+            raise UserError(f"{text}: would be a folder here; write {meant}, or ./{text} for that folder")
         if not _SCHEME.match(text):
             text = str(Path(text).expanduser().absolute())
         try:
@@ -64,6 +67,8 @@ class Folder:
                 self._fs, self._root = fs.FileSystem.from_uri(self.uri)
             except (pa.ArrowException, OSError, ValueError) as error:
                 why = hiding(error, text)
+                if text.partition("://")[0] not in SCHEMES:
+                    why += f"; known are {known_schemes()}"
                 raise UserError(f"{without_credentials(text)}: not a URI that can be opened ({why})") from None
         else:
             self.uri = text

@@ -1,7 +1,7 @@
 import pytest
 
 from clusters.storage import probe
-from clusters.uri import shown, unsuitable_storage
+from clusters.uri import misspelt, shown, unsuitable_storage
 from search.errors import UserError
 from search.results.folder import Folder
 
@@ -50,3 +50,40 @@ def test_what_a_library_says_of_a_uri_hides_its_credentials_too():
     for told in (probe(uri + "/") or "", str(caught.value)):
         assert "Cannot parse URI: 's3://bucket/x'" in told
         assert "sec ret" not in told
+
+
+@pytest.mark.parametrize(
+    ("uri", "meant"),
+    [
+        ("s3:/bucket/x", "s3://bucket/x"),
+        ("S3:bucket/x", "s3://bucket/x"),
+        ("file:/shared/x", "file:///shared/x"),
+        ("file:shared/x", "file:///shared/x"),
+        *((uri, None) for uri in [*PLAIN, "s3", "runs/s3:/x", "files:/x", "./s3:/x", "C:/x", "s3:"]),
+    ],
+)
+def test_what_pathlib_makes_of_a_uri_is_no_path(uri, meant, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert misspelt(uri) == meant
+    if meant:
+        with pytest.raises(UserError, match=f"write {meant}, or ./{uri}"):
+            Folder(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("http://host/x", r"of a kind that nothing here opens; known are s3://, gs://"),
+        ("S3://bucket/x", r"known are s3://, gs://"),
+        ("s3://", "names no folder; write one such as s3://BUCKET/NAME"),
+        ("file:///", "names no folder"),
+        ("file://shared/x", "names a host; a shared folder has three slashes: file:///shared/x"),
+    ],
+)
+def test_storage_that_no_machine_could_open_is_refused_before_the_search_is_submitted(uri, message):
+    assert message in (unsuitable_storage(uri) or "")
+
+
+def test_a_kind_of_storage_that_is_not_known_names_those_that_are():
+    with pytest.raises(UserError, match=r"known are s3://, gs://, gcs://, abfs://"):
+        Folder("http://host/x")
