@@ -45,9 +45,24 @@ def _slurm_name(name: str) -> str:
     return name
 
 
+def _object_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
+        raise ValueError(f"Kubernetes takes at most 63 lower-case letters, digits and hyphens, but got {name!r}")
+    return name
+
+
+def _with_unit(size: ByteSize) -> ByteSize:
+    """Refuse what only a unit that was left out explains."""
+    if size < 2**28:
+        raise ValueError(f"no machine works with {size} bytes; write the unit, for example 16GiB")
+    return size
+
+
 ProfileName: TypeAlias = Annotated[str, AfterValidator(_one_line)]
 WorkerName: TypeAlias = Annotated[str, AfterValidator(_worker_name)]
 SlurmName: TypeAlias = Annotated[str, AfterValidator(_slurm_name)]
+KubernetesName: TypeAlias = Annotated[str, AfterValidator(_object_name)]
+Size: TypeAlias = Annotated[ByteSize, AfterValidator(_with_unit)]
 
 
 class ProfileModel(StrictModel):
@@ -61,7 +76,7 @@ class Machine(ProfileModel):
     """CPUs that trials may occupy; 0 keeps trials away."""
     gpus: NonNegativeInt = 0
     """GPUs that trials may occupy."""
-    memory: ByteSize | None = None
+    memory: Size | None = None
     """Memory of the machine (64GiB); needed where containers are sized by it."""
     custom: dict[str, PositiveFloat] = {}
     """Ray's custom resources."""
@@ -97,7 +112,7 @@ class Rented(Scaled):
     """Rent it as a spot machine: cheaper, and taken away at times."""
     interruptions_per_hour: NonNegativeFloat = 0
     """How often such a machine is taken away, for `plan`."""
-    disk: ByteSize = ByteSize(100 * 2**30)
+    disk: Size = ByteSize(100 * 2**30)
     """Size of its disk (100GiB)."""
 
 

@@ -17,7 +17,17 @@ from pydantic import (
 )
 
 from clusters.errors import unknown
-from clusters.fields import Machine, ProfileModel, ProfileName, Rented, Scaled, SlurmName, WorkerName, check_whole
+from clusters.fields import (
+    KubernetesName,
+    Machine,
+    ProfileModel,
+    ProfileName,
+    Rented,
+    Scaled,
+    SlurmName,
+    WorkerName,
+    check_whole,
+)
 from clusters.placement import Shape
 
 GOOGLES_IMAGES = "projects/deeplearning-platform-release/global/images/family"
@@ -140,6 +150,14 @@ class SshProfile(LauncherProfile):
     worker: Machine
     """What each of the workers offers."""
 
+    @model_validator(mode="after")
+    def _each_once(self) -> SshProfile:
+        hosts = [self.head_host, *self.worker_hosts]
+        twice = next((host for host in hosts if hosts.count(host) > 1), None)
+        if twice is not None:
+            raise ValueError(f"each host is named once, the head not among worker_hosts, but got {twice} twice")
+        return self
+
     def worker_kinds(self) -> dict[str, Scaled]:
         """Return one kind: all hosts are there all the time."""
         count = len(self.worker_hosts)
@@ -240,7 +258,7 @@ class KubernetesProfile(ClusterProfile):
     kind: Literal["kubernetes"]
     image: str
     """Container image with this package."""
-    namespace: str = "default"
+    namespace: KubernetesName = "default"
     """Namespace of the cluster."""
     service_account: str | None = None
     """Service account of the pods, the place for access to the bucket; null takes the namespace's default."""
@@ -278,6 +296,13 @@ class SlurmProfile(ClusterProfile):
     """Account that is charged; null takes the site's default."""
     setup: list[str] = []
     """Shell commands before Ray starts, for example module load or source venv/bin/activate."""
+
+    @field_validator("time_limit", mode="before")
+    @classmethod
+    def _quoted(cls, limit: object) -> object:
+        if isinstance(limit, int) and not isinstance(limit, bool):
+            raise ValueError('write it in quotes, "24:00:00": without them it is a number to YAML')
+        return limit
 
     @field_validator("head")
     @classmethod

@@ -118,6 +118,13 @@ def shipped(kind, **fields):
         ("aws", {"instance_profile": "arn:w"}, "the head needs head_instance_profile, too"),
         ("aws", {"internal_only": True}, "internal_only needs subnets: name private ones"),
         ("aws", {"ami": None}, "ami: "),
+        ("ssh", {"worker_hosts": ["192.0.2.10", "192.0.2.11"]}, "the head not among .* got 192.0.2.10 twice"),
+        ("ssh", {"worker_hosts": ["192.0.2.11", "192.0.2.11"]}, "each host is named once, .* got 192.0.2.11 twice"),
+        ("slurm", {"time_limit": 86400}, 'write it in quotes, "24:00:00"'),
+        ("slurm", {"time_limit": "1 day"}, "time_limit: "),
+        ("slurm", {"head": {"cpus": 4, "memory": 64}}, "with 64 bytes; write the unit, for example 16GiB"),
+        ("kubernetes", {"namespace": "My Space"}, "Kubernetes takes at most 63 lower-case .* got 'My Space'"),
+        ("aws", {"workers": {"w": {"instance": "a", "cpus": 1, "disk": 100}}}, "with 100 bytes; write the unit"),
         ("gcp", {"accelerators": {"gpuu": "nvidia-tesla-t4"}}, "unknown machine 'gpuu': did you mean 'gpu'"),
     ],
 )
