@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from typing import Any
 
@@ -40,7 +41,7 @@ def launcher_config(profile: SshProfile | AwsProfile | GcpProfile) -> dict[str, 
         "idle_timeout_minutes": profile.idle_minutes,
         "provider": _provider(profile),
         "auth": {"ssh_user": profile.user, **({"ssh_private_key": profile.ssh_key} if profile.ssh_key else {})},
-        "file_mounts": {_remote_token(profile): TOKEN},
+        "file_mounts": {_remote_token(profile): os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN},
         "setup_commands": _setup(profile),
         "head_setup_commands": _install(AUTOSCALER[profile.kind]) if _own_python(profile) else [],
         "head_start_ray_commands": _start(profile, head=True),

@@ -26,7 +26,7 @@ ProfileName = Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's
 Cluster = Annotated[str, typer.Option(help="Profile that the job was submitted with: a name or a YAML file.")]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Id that launch printed.")]
 
-cluster_app = typer.Typer(help="Clusters to run searches on.", no_args_is_help=True, rich_markup_mode=None)
+cluster_app = typer.Typer(help="Clusters to run searches on.", rich_markup_mode=None)
 
 
 def read_profile(name: str) -> Profile:
@@ -125,6 +125,8 @@ def render(
     """Print what makes the cluster: YAML for ray up or kubectl, a script for sbatch."""
     from clusters.render import render as rendered
 
+    if storage is not None and spec is None:
+        raise UserError("--storage: only the job that --spec makes has a folder; add --spec, or leave it out")
     read = read_profile(profile)
     with one_sentence():
         print(_rendered_job(read, spec, storage) if spec else rendered(read), end="")

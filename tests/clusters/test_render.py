@@ -200,6 +200,12 @@ def test_rendering_never_reads_the_token(tmp_path, monkeypatch):
         profile = load_profile(name)
         if profile.submits:
             assert "s3cret" not in render(profile)
+    for name, fields, remote in (
+        ("ssh", {}, "~/.ray/auth_token"),
+        ("aws", {"image": "a"}, "/home/ray/.ray/auth_token"),
+    ):
+        config = yaml.safe_load(render(changed(name, **fields)))
+        assert config["file_mounts"] == {remote: str(token)}, "the one that this machine's Ray reads is the cluster's"
 
 
 def test_machines_get_the_versions_that_run_here():

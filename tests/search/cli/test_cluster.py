@@ -71,6 +71,7 @@ def test_a_profile_that_is_wrong_says_where(tmp_path, text, message):
             ["launch", "quickstart", "--cluster", "slurm", "--storage", "s3://key:secret@b/x"],
             "must hold no credentials",
         ),
+        (["cluster", "render", "aws", "--storage", "s3://b/x"], "--storage: only the job that --spec makes"),
         (["cluster", "render", "aws", "--spec", "quickstart"], "only kubernetes has a file for one job"),
         (["launch", "quickstart", "--cluster", "aws"], "needs a folder that all machines reach"),
         (["attach", "j", "--cluster", "local"], "there are no jobs to look at"),
