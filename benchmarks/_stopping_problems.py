@@ -144,7 +144,8 @@ def cifar10(seed: int, arguments: argparse.Namespace) -> Searched:
 
 def _quickstart(seed: int, arguments: argparse.Namespace, settings: tuple[str, ...]) -> Searched:
     train = f"train.epochs={arguments.epochs}", f"train.schedule={arguments.schedule}", f"seed={seed}"
-    spec = load_spec("quickstart", [*settings, *train])
+    low, high = arguments.lr
+    spec = load_spec("quickstart", [*settings, *train, f"space.lr={{low: {low}, high: {high}}}"])
     data, facts = find_facts(spec)
     space = Space(spec.space, facts.layer_shapes, groups=facts.groups)
     return Searched(

@@ -131,6 +131,7 @@ def compare(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
         "max_epochs": arguments.epochs,
         "seed": seed,
         "schedule": arguments.schedule if arguments.problem in {"digits", "cifar10"} else None,
+        "lr": arguments.lr if arguments.problem in {"digits", "cifar10"} else None,
         "sampler": "random" if arguments.problem == "recorded" else arguments.sampler,
         "grace_epochs": arguments.grace_epochs,
         "reduction_factor": arguments.reduction_factor,
@@ -171,6 +172,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=60, help="of the search without early stopping")
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--schedule", default="constant", help="of the learning rate, where trials train")
+    parser.add_argument(
+        "--lr", type=float, nargs=2, default=[0.05, 0.5], metavar=("LOW", "HIGH"), help="range, where trials train"
+    )
     parser.add_argument("--data", type=Path, help="folder of CIFAR-10 as Parquet, for cifar10")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--sampler", default="tpe")

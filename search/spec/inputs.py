@@ -70,6 +70,12 @@ class ModelSpec(SpecModel):
     def _known(cls, name: str) -> str:
         return check_name("model", name, MODELS)
 
+    @field_validator("exclude")
+    @classmethod
+    def _in_one_order(cls, patterns: list[str]) -> list[str]:
+        # Trials that exclude the same are the same.
+        return sorted(set(patterns))
+
     @model_validator(mode="after")
     def _checksum_of_something(self) -> ModelSpec:
         if self.weights is None and self.weights_sha256 is not None:

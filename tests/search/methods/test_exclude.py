@@ -102,3 +102,8 @@ def test_a_trial_that_excludes_nothing_is_the_one_it_was(make_config) -> None:
     plain = make_config("rps", model=ModelSpec(args={"hidden": [16, 8]}))
     assert make_config("rps", model=MODEL).trial_id != plain.trial_id
     assert make_config("rps", model=MODEL.model_copy(update={"exclude": []})).trial_id == plain.trial_id
+
+
+def test_the_order_of_patterns_makes_no_other_trial() -> None:
+    one, other = ModelSpec(exclude=["fc3", "fc1", "fc3"]), ModelSpec(exclude=["fc1", "fc3"])
+    assert one == other
