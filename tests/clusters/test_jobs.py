@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -168,6 +169,61 @@ def test_no_server_is_one_sentence():
         JobServer("http://127.0.0.1:1", "t" * 64)
 
 
+class Client:
+    """A Jobs server's client whose stream of logs breaks off once in the middle."""
+
+    def __init__(self):
+        self.texts = [["one\n", "tw"], ["one\n", "two\n", "three\n"]]
+        self.states = ["RUNNING", "RUNNING", "SUCCEEDED"]
+
+    def get_job_status(self, job):
+        if job != "j":
+            raise RuntimeError(f"Request failed with status code 404: Job {job} does not exist")
+        return SimpleNamespace(value=self.states.pop(0) if len(self.states) > 1 else self.states[0])
+
+    async def tail_job_logs(self, job):
+        for text in self.texts.pop(0):
+            yield text
+        if self.texts:
+            raise RuntimeError("connection lost")
+
+    def list_jobs(self):
+        return [SimpleNamespace(submission_id="j", job_id=None)]
+
+    def stop_job(self, job):
+        raise RuntimeError("Request failed with status code 500: No available agent to submit job")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Give a Jobs server of which only the client is missing."""
+    monkeypatch.setattr(jobs, "RETRY_S", 0)
+    made = JobServer.__new__(JobServer)
+    made._address, made._client = "http://h:8265", Client()
+    return made
+
+
+def test_a_stream_that_breaks_off_is_taken_up_where_it_was(server):
+    assert "".join(server.follow("j")) == "one\ntwo\nthree\n"
+
+
+def test_what_the_server_refuses_is_one_sentence(server):
+    with pytest.raises(ClusterError, match=r"there is no job 'k' on the cluster at http://h:8265; known are j"):
+        server.status("k")
+    with pytest.raises(ClusterError, match="is still starting; try again in a minute"):
+        server.stop("j")
+    with (
+        pytest.raises(ClusterError, match=r"refuses this token; copy the cluster's to ~/\.ray/auth_token"),
+        server._explained(),
+    ):
+        raise RuntimeError("Request failed with status code 401: no token")
+    with pytest.raises(ClusterError, match="cannot do this: Request failed with status code 404"), server._explained():
+        raise RuntimeError("Request failed with status code 404: no such route")
+    server._client.states = ["FAILED"]
+    with pytest.raises(ClusterError, match=r"job j has ended already \(failed\)"):
+        server.stop("j")
+
+
 def test_the_users_python_files_go_along_and_nothing_else(tmp_path):
     own, target = tmp_path / "own", tmp_path / "target"
     for name in (
@@ -177,6 +233,9 @@ def test_the_users_python_files_go_along_and_nothing_else(tmp_path):
         "pack/weights.bin",
         "data/x.parquet",
         ".env",
+        ".hidden.py",
+        ".venv/__init__.py",
+        "search/__init__.py",
         "t.txt",
     ):
         (own / name).parent.mkdir(parents=True, exist_ok=True)

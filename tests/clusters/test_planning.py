@@ -71,6 +71,8 @@ def test_trials_of_a_pack_take_turns():
         made = simulate(replace(WORK, pack=pack), fleet(1), PLAIN)
         assert (made.slots, made.places) == (pack, 1)
         assert (made.wall_s, made.utilisation) == (pytest.approx(120), pytest.approx(1))
+        assert made.busy_s == pytest.approx(120), "what one waits for the others is no training"
+    assert simulate(replace(WORK, pack=100), fleet(1), PLAIN).busy_s == pytest.approx(120), "more room than trials"
 
 
 def test_a_place_waits_between_two_trials():
@@ -92,6 +94,8 @@ def test_interruptions_cost_what_their_rate_says():
     conditions = replace(PLAIN, machine_start_s=20, checkpoint_every_s=0)
     made = simulate(work, fleet(1, interruptions_per_hour=36), conditions)
     assert made.wall_s == pytest.approx(20_000 + 200 * 20, rel=0.03)
+    made = simulate(work, fleet(1, interruptions_per_hour=36), replace(conditions, actor_start_s=50))
+    assert made.wall_s == pytest.approx(20_000 + 200 * 70, rel=0.05), "its process starts again, too"
 
 
 def test_stragglers_lengthen_the_tail():
@@ -124,6 +128,13 @@ def test_fleets_of_a_profile_in_several_sizes():
     assert found[0].head_price_per_hour == profile.head.price_per_hour
     on_cpus = fleets(parse_profile({"kind": "local", "cpus": 4}), replace(WORK, gpus=0), [1, 2, 8])
     assert [(f.count, f.slots) for f in on_cpus] == [(1, 1), (1, 2), (2, 8)], "machines like this one"
+
+
+def test_only_spot_machines_are_taken_away():
+    raw = yaml.safe_load(named_profiles()["aws"])
+    raw["workers"]["gpu"]["spot"] = False
+    (made,) = fleets(parse_profile(raw), WORK, [1])
+    assert made.interruptions_per_hour == 0
 
 
 ONE_HOUR = replace(WORK, trials=4, seconds=[3600.0])

@@ -4,7 +4,14 @@ import pytest
 
 from clusters import ClusterError
 from clusters import versions as version_module
-from clusters.versions import CLIENT_VERSIONS, check_client_versions, check_versions, pinned_requirements, versions
+from clusters.versions import (
+    CLIENT_VERSIONS,
+    check_client_versions,
+    check_versions,
+    pinned_requirements,
+    submitted,
+    versions,
+)
 
 HERE = {"ray": "2.60.0", "python": "3.11.7", "rps-search": "0.1.0"}
 
@@ -37,6 +44,14 @@ def test_requirements_are_pinned_to_what_runs_here():
     assert lines[0] == f"ray[default,tune]=={versions()['ray']}"
     assert all("==" in line for line in lines)
     assert any(line.startswith("torch==") for line in lines)
+    assert not any(line.startswith(("onnx", "tensorboard")) for line in lines), "what is optional here is not asked for"
+
+
+def test_only_what_was_submitted_says_so(monkeypatch):
+    monkeypatch.delenv(CLIENT_VERSIONS, raising=False)
+    assert not submitted()
+    monkeypatch.setenv(CLIENT_VERSIONS, "{}")
+    assert submitted()
 
 
 def test_an_index_of_its_own_is_not_asked_of_the_cluster(monkeypatch):

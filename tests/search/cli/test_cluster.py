@@ -5,7 +5,9 @@ import yaml
 from typer.testing import CliRunner
 
 from clusters.profile import load_profile, named_profiles
+from clusters.versions import CLIENT_VERSIONS
 from search.cli.app import app
+from search.cli.cluster import must_submit
 from search.errors import UserError
 
 
@@ -117,3 +119,58 @@ def test_programs_that_are_missing_are_named(monkeypatch, tmp_path, arguments, m
     assert isinstance(done.exception, UserError)
     assert message in str(done.exception)
     assert not list((tmp_path / ".rps-search").rglob("spec.yaml")), "nothing half-made is left"
+
+
+class Ended:
+    """Jobs of a cluster that end at once, in one state; what was submitted is kept."""
+
+    def __init__(self, state):
+        self.state, self.submitted = state, []
+
+    def submit(self, search):
+        self.submitted.append(search)
+        return "j"
+
+    def follow(self, job):
+        yield "shown\n"
+
+    def status(self, job):
+        return self.state
+
+
+@pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("ENDED", 0), ("FAILED", 3), ("STOPPED", 130)])
+def test_a_job_that_is_followed_ends_as_the_search_did(monkeypatch, tmp_path, state, code):
+    monkeypatch.setattr("clusters.reach.reach", lambda profile: nullcontext(Ended(state)))
+    done = run("attach", "j", "--cluster", "slurm")
+    assert (done.exit_code, done.stdout) == (code, "shown\n")
+    assert (f"job j {state.lower()}" in done.stderr) == (code != 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "carries", "storage"),
+    [
+        ([], True, "file:///shared/runs/quickstart"),
+        (["--storage", "s3://b/x"], True, "s3://b/x"),
+        (["code: image"], False, "file:///shared/runs/quickstart"),
+    ],
+)
+def test_what_is_submitted_is_what_the_profile_and_the_options_say(monkeypatch, tmp_path, options, carries, storage):
+    jobs = Ended("SUCCEEDED")
+    monkeypatch.setattr("clusters.reach.reach", lambda profile: nullcontext(jobs))
+    text = "kind: slurm\nnodes: 1\nhead: {cpus: 4}\nstorage: file:///shared/runs/\n"
+    fields = [option for option in options if ": " in option]
+    path = profile(tmp_path, text + "".join(fields))
+    assert run("launch", "quickstart", "--cluster", path, *(options if not fields else [])).exit_code == 0
+    (search,) = jobs.submitted
+    assert (search.carry_code, search.storage) == (carries, storage)
+    assert yaml.safe_load(search.profile_yaml)["head"]["cpus"] == 4
+    assert "storage" not in yaml.safe_load(search.profile_yaml)
+
+
+def test_a_search_that_was_submitted_is_not_submitted_again(monkeypatch):
+    slurm = load_profile("slurm")
+    monkeypatch.delenv(CLIENT_VERSIONS, raising=False)
+    assert must_submit(slurm)
+    assert not must_submit(load_profile("local"))
+    monkeypatch.setenv(CLIENT_VERSIONS, "{}")
+    assert not must_submit(slurm)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from search.errors import UserError
@@ -97,6 +98,45 @@ def test_leftovers_of_dead_writers_are_listed_apart(tmp_path: Path) -> None:
     (tmp_path / half).write_bytes(b"")
     assert [entry.path for entry in folder.list()] == ["f"]
     assert [entry.path for entry in folder.list(temporary=True)] == [half]
+
+
+def test_a_file_that_cannot_be_deleted_is_told_and_one_that_is_not_there_is_not(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.delete("nothing")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(OSError, match="sub"):
+        folder.delete("sub")
+
+
+def test_only_an_empty_folder_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = Folder("~/runs")
+    folder.write_whole("f", b"1")
+    assert (tmp_path / "runs" / "f").exists(), "~ is the home folder"
+    folder.remove_if_empty()
+    assert folder.exists("f")
+    folder.delete("f")
+    folder.remove_if_empty()
+    assert not (tmp_path / "runs").exists()
+
+
+class Store:
+    """An object store: what is put appears whole, and there is nothing to rename."""
+
+    type_name = "s3"
+
+    def __init__(self) -> None:
+        self.put: dict[str, pa.BufferOutputStream] = {}
+
+    def open_output_stream(self, path: str) -> pa.BufferOutputStream:
+        return self.put.setdefault(path, pa.BufferOutputStream())
+
+
+def test_an_object_store_gets_one_put_and_no_rename(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.is_local, folder._fs = False, Store()
+    folder.write_whole("x/y.bin", b"12")
+    assert list(folder._fs.put) == [f"{tmp_path}/x/y.bin"]
 
 
 @pytest.mark.parametrize("uri", ["", "nonsense://x", "s3://"])
