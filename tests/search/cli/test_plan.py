@@ -50,3 +50,20 @@ def test_a_time_without_end_is_refused_before_anything_is_printed(seconds):
     done = run("quickstart", "--seconds", seconds)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "--seconds" in done.stderr
+
+
+def test_what_is_said_to_go_wrong_is_planned_with():
+    """32 trials of 10 s at one place: about 320 s; each twice as long, about 640 s."""
+    plain, slow, failing = (
+        run("quickstart", "--seconds", "10", "--size", "1", *options).stdout
+        for options in (["--straggler", "0"], ["--straggler", "1"], ["--straggler", "0", "--failure", "1"])
+    )
+    assert "stragglers 0.0%" in plain
+    assert "stragglers 100.0%" in slow
+    assert "failures 100.0%" in failing
+    rows = [text.splitlines()[1].split() for text in (plain, slow, failing)]
+    wall, busy, repeated = ([row[column] for row in rows] for column in (2, 5, 6))
+    assert (wall[0][:2], wall[1][:3]) == ("5m", "10m")
+    assert repeated[:2] == ["0.0%", "0.0%"]
+    assert float(repeated[2].rstrip("%")) > 20, "a trial that dies is trained again from its checkpoint"
+    assert int(busy[2].rstrip("%")) < int(busy[0].rstrip("%"))
