@@ -76,6 +76,9 @@ class Folder:
         self.is_local = isinstance(self._fs, fs.LocalFileSystem)
         if not self.is_local and not self._root.strip("/"):
             raise UserError(f"{without_credentials(text)}: names no folder; write one such as s3://bucket/runs")
+        if self._fs.type_name == "abfs" and self._root.startswith("/"):
+            wanted = "abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/NAME"
+            raise UserError(f"{without_credentials(text)}: names no container; write {wanted}")
 
     @property
     def local_root(self) -> str | None:

@@ -145,6 +145,13 @@ def test_an_unusable_uri_is_the_users_error(uri: str) -> None:
         Folder(uri)
 
 
+def test_an_azure_account_without_a_container_is_the_users_error() -> None:
+    """pyarrow takes it for a path that begins with a slash, and fails at the first file."""
+    with pytest.raises(UserError, match="names no container; write abfs://CONTAINER@ACCOUNT") as refused:
+        Folder("abfs://:c2VjcmV0@account.dfs.core.windows.net/c/x")
+    assert "c2VjcmV0" not in str(refused.value)
+
+
 def test_messages_hide_credentials() -> None:
     folder = Folder("s3://key:secret@bucket/runs?region=eu-west-1")
     assert str(folder) == "s3://bucket/runs"

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 
 from search.stopping import MOASHA, rung_levels
@@ -106,6 +107,17 @@ def test_a_front_that_is_larger_than_the_share_goes_on_whole():
     asha = rungs()
     assert {asha.report(str(i), 1, i / 10, 100 + i) for i in range(10)} == {"continue"}
     assert asha.report("dominated", 1, 0.0, 200) == "stop"
+
+
+def test_memories_count_by_their_logarithm():
+    """As for the sampler: by how many times a model is smaller, so that squares of all memories change nothing."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        trials = list(zip(rng.uniform(0.2, 1, 40), rng.uniform(1, 100, 40), strict=True))
+        plain, squared = rungs(), rungs()
+        for index, (accuracy, memory) in enumerate(trials):
+            verdict = plain.report(str(index), 1, accuracy, memory)
+            assert squared.report(str(index), 1, accuracy, memory**2) == verdict
 
 
 def test_an_epoch_reported_again_after_a_restart_counts_once():
