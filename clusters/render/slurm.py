@@ -52,10 +52,13 @@ for node in "${{nodes[@]:1}}"; do
   "${{on_node[@]}}" --nodelist="$node" ray start --address="$RAY_ADDRESS" "${{offer[@]}}" &
 done
 
-# Slurm sends TERM two minutes before the time is over: the search then stops as it does at Ctrl-C.
+# Slurm sends TERM two minutes before the time is over: the search then stops as it does at Ctrl-C. It may also come
+# while the search is being started.
+search="" told=""
+trap 'if [ -n "$search" ]; then kill -TERM "$search"; else told=1; fi' TERM
 {command} &
 search=$!
-trap 'kill -TERM "$search"' TERM
+if [ -n "$told" ]; then kill -TERM "$search"; fi
 while kill -0 "$search" 2>/dev/null; do wait "$search" && code=0 || code=$?; done
 exit "$code"
 """

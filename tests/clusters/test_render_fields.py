@@ -140,3 +140,11 @@ def test_the_search_on_slurm_is_told_to_stop_before_its_time_is_over(node):
         assert job.stdout.readline() == b"begun\n"
         job.terminate()
         assert job.wait(10) == 130
+
+
+def test_a_search_on_slurm_that_is_told_to_stop_while_it_starts_does_not_outlive_its_job(node):
+    script = node.folder / "job.sh"
+    script.write_text(rendered("slurm", setup=[]).replace("search=$!", "kill -TERM $$; search=$!"))
+    command = ["bash", str(script), "spec.yaml", "s3://b/a", "slurm"]
+    ended = subprocess.run(command, env=node.environment, timeout=20, capture_output=True)
+    assert ended.returncode in (130, 143)  # the second where it could not listen yet
