@@ -65,18 +65,19 @@ class Lease:
                 raise UserError(
                     f"{self._folder}: another driver started here at the same moment; it goes on, this one ends"
                 )
+            self._thread.start()
         except BaseException:  # Interrupted here, it is not left by __exit__.
+            self._stop.set()
             self._give_back()
             raise
-        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
+        # Who interrupts this waiting does not keep the folder: the thread gives it back, after its last beat.
         self._thread.join()
-        self._give_back()
 
     def _give_back(self) -> None:
         """Delete the lease, unless another driver has taken the folder over since the last beat."""
@@ -101,6 +102,7 @@ class Lease:
                     return
                 self._content["beat"] += 1
                 self._write()
+        self._give_back()
 
     def _write(self) -> None:
         self._folder.write_whole(PATH, json.dumps(self._content).encode())
