@@ -18,6 +18,11 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what} {name!r}: {did_you_mean(name, names)}known are {', '.join(names)}"
 
 
+def called_exit(end: SystemExit) -> str:
+    """Return the sentence for a user's function that ended the process that it ran in, or would have."""
+    return f"a function that the spec names called sys.exit({end.code!r}); let it raise an exception"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the question for the nearest of the known names, with a space after it; empty where none is near.
 

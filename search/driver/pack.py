@@ -11,6 +11,7 @@ from typing import Any
 from search.data.images import ImageData
 from search.driver.exchange import RunSettings
 from search.driver.runner import TrialRunner
+from search.errors import called_exit
 from search.together import train_together
 from search.training.packed import Pack
 from search.training.trainer import EpochReport
@@ -147,6 +148,9 @@ class PackHost:
         except Exception as error:  # Not a trial's fault: its owner ends as if the process had died.
             logger.exception("the pack failed")
             return dict.fromkeys(lanes, error)
+        except SystemExit as end:  # It would end this thread only, and the owners would wait for ever.
+            logger.exception("the pack failed")
+            return dict.fromkeys(lanes, RuntimeError(called_exit(end)))
 
     def _train(self, runners: dict[str, TrialRunner]) -> dict[str, Result | Exception]:
         outcomes: dict[str, EpochReport | Exception] = {}

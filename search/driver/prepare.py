@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.errors import UserError
+from search.errors import UserError, called_exit
 from search.space import Space
 from search.spec import Spec
 
@@ -107,4 +107,4 @@ def _find_facts(spec: str) -> tuple[ImageData | None, Facts | str]:
     except UserError as error:
         return None, str(error)
     except SystemExit as error:  # Ray would take it for a process that died.
-        return None, f"a function that the spec names called sys.exit({error.code!r}); let it raise an exception"
+        return None, called_exit(error)

@@ -22,7 +22,7 @@ from search.driver.exchange import (
     to_json,
     too_long,
 )
-from search.errors import UserError
+from search.errors import UserError, called_exit
 from search.training.checkpoint import CheckpointError
 from search.training.engine import out_of_memory
 from search.training.trainer import DivergedError, EpochReport
@@ -70,6 +70,10 @@ class TrialRunner:
             self._trial = self._begin(beside.ready if beside else None)
         except Exception as error:  # Kept for the first step to report.
             self._error = explain(error)
+        except SystemExit as end:
+            if not shared:  # Ray ends a process in this way, too.
+                raise
+            self._error = called_exit(end)
 
     @property
     def ready(self) -> Trial | None:

@@ -1,4 +1,5 @@
 import json
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +114,41 @@ def test_a_method_that_fails_after_an_epoch_leaves_the_others_alone(configs, mak
     failed = row_of(ended[0])
     assert failed["status"] == "failed"
     assert failed["error"] == "ValueError: no such layer"
+
+
+def leaves(bench: Workbench) -> Compressed:
+    sys.exit("enough")
+
+
+class Leaver(Compressed):
+    """Ends the process after an epoch."""
+
+    def after_epoch(self, epoch):
+        sys.exit("enough")
+
+
+def leaves_later(bench: Workbench) -> Compressed:
+    plain = dense(bench)
+    sizes = {name: getattr(plain, name) for name in ("virtual_size", "stored_parameters", "stored_bytes")}
+    return Leaver(plain.model, **sizes, save=save_sparse)
+
+
+def test_a_function_that_would_end_the_process_lets_nobody_wait_for_ever(
+    configs, make_config, settings, tiny_data, caplog
+):
+    host = PackHost(tiny_data, settings, 1)
+    with ThreadPoolExecutor(1) as owner:
+
+        def run(config):
+            return owner.submit(own, host, "lane", [config]).result(30)
+
+        refused = row_of(run(make_config("tests.search.driver.test_pack:leaves", ratio=1.0))[0])
+        assert refused["status"] == "failed"
+        assert refused["error"] == "a function that the spec names called sys.exit('enough'); let it raise an exception"
+        with pytest.raises(RuntimeError, match=r"called sys\.exit\('enough'\)"):
+            run(make_config("tests.search.driver.test_pack:leaves_later", ratio=1.0))
+        assert row_of(run(configs[0])[0])["status"] == "finished"
+    assert "the pack failed" in caplog.text
 
 
 def test_a_result_that_cannot_be_told_is_missed_by_its_owner_alone(
