@@ -90,5 +90,6 @@ def to_json(row: Mapping[str, Any]) -> str:
 def from_json(text: str) -> dict[str, Any]:
     """Unpack a row."""
     row = json.loads(text)
-    times = {k: datetime.fromisoformat(v["time"]) for k, v in row.items() if isinstance(v, dict) and set(v) == {"time"}}
-    return row | times
+    times = {name: value["time"] for name, value in row.items() if isinstance(value, dict) and set(value) == {"time"}}
+    # A layer may be called so, too: what is a text is no budget.
+    return row | {name: datetime.fromisoformat(time) for name, time in times.items() if isinstance(time, str)}
