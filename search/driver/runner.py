@@ -7,9 +7,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from search.config import TrialConfig, describe_config
 from search.data.images import ImageData
@@ -29,10 +29,11 @@ from search.training.trainer import DivergedError, EpochReport
 from search.trial import Trial, TrialResult, threads_for
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # Times its limit after which a trial counts as one that hangs, where its process is that of others, too.
 PATIENCE_WITH_OTHERS = 2.0
-# Pauses before a model is written again where the storage failed.
+# Pauses before the storage is asked again where it failed: for what a trial goes on from, and to keep its model.
 RETRY_AFTER_S = (0.5, 2.0)
 
 
@@ -165,12 +166,12 @@ class TrialRunner:
     def _begin(self, beside: Trial | None) -> Trial:
         trial_id = self._config.trial_id
         folder = self._settings.folder
-        reason = timeout_reason(folder, trial_id)
+        reason = _patiently(lambda: timeout_reason(folder, trial_id), RETRY_AFTER_S)
         if reason is not None:
             raise TimeoutError(reason)
         saved = None
         with contextlib.suppress(FileNotFoundError):
-            saved = folder.read(running_path(trial_id))
+            saved = _patiently(lambda: folder.read(running_path(trial_id)), RETRY_AFTER_S)
         try:
             return self._make(saved, beside)
         except CheckpointError as error:
@@ -215,16 +216,10 @@ class TrialRunner:
 
     def _write(self, path: str, data: bytes, *, retry_after_s: Sequence[float] = ()) -> None:
         """Write a file; a full disk stops the search where the tables are written, not the trial here."""
-        for pause in (*retry_after_s, None):
-            try:
-                self._settings.folder.write_whole(path, data)
-            except OSError as error:
-                if pause is None:
-                    logger.warning("%s", error)
-                else:
-                    time.sleep(pause)
-            else:
-                return
+        try:
+            _patiently(lambda: self._settings.folder.write_whole(path, data), retry_after_s)
+        except OSError as error:
+            logger.warning("%s", error)
 
     def _watch(self, patience: float) -> threading.Timer:
         """Start the clock of a trial: one that hangs cannot look at a clock itself."""
@@ -240,6 +235,18 @@ class TrialRunner:
         if limit is not None:
             timer.start()
         return timer
+
+
+def _patiently(act: Callable[[], T], retry_after_s: Sequence[float]) -> T:
+    """Do what the storage may fail in, and do it again after each pause. That there is no such file is an answer."""
+    for pause in retry_after_s:
+        try:
+            return act()
+        except FileNotFoundError:
+            raise
+        except OSError:
+            time.sleep(pause)
+    return act()
 
 
 def explain(error: Exception) -> str:
