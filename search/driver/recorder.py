@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,9 +208,10 @@ class Recorder(Callback):
         return self._died[trial_id] <= trial.max_failures or (first and began <= trial.max_failures)
 
     def _why(self, trial: Trial, run: Run) -> str:
-        reason = timeout_reason(self._store.folder, run.trial_id)
-        if reason is not None:
-            return reason
+        with suppress(OSError):  # Whether it was out of time is not known then; that its process died is.
+            reason = timeout_reason(self._store.folder, run.trial_id)
+            if reason is not None:
+                return reason
         lines = [line.strip() for line in _last_error(trial).splitlines() if line.strip()]
         return f"its process died: {' '.join(lines)[:400]}" if lines else "its process died"
 
