@@ -137,3 +137,39 @@ def test_a_resumed_search_keeps_the_same_model_whatever_the_clocks_of_its_machin
     assert kept(folder) == {"b"}
     ModelKeeper(folder, "stored_bytes", repeats=2).recall(rows)
     assert kept(folder) == {"b"}
+
+
+def test_seeds_of_a_proposal_are_judged_by_their_mean_memory(folder):
+    keeper = ModelKeeper(folder, "stored_bytes", repeats=2)
+    end(folder, keeper, row("a0", 0.5, 100, number=0), row("a1", 0.5, 300, number=0, repeat=1))
+    end(folder, keeper, row("b0", 0.5, 150, number=1), row("b1", 0.5, 150, number=1, repeat=1))
+    assert kept(folder) == {"b0"}, "150 is less than 200"
+
+
+def test_the_budget_counts_the_bytes_of_files_whatever_memory_the_frontier_is_over(folder):
+    keeper = ModelKeeper(folder, "stored_parameters", disk_budget=500)
+    end(folder, keeper, row("a", 0.5, 400) | {"stored_parameters": 10})
+    assert kept(folder) == {"a"}
+    end(folder, keeper, row("b", 0.6, 300) | {"stored_parameters": 20})
+    assert kept(folder) == {"b"}, "700 bytes in 30 parameters"
+
+
+def test_a_model_that_went_while_its_proposal_waited_beats_no_other_and_occupies_nothing(folder):
+    def rows():
+        yield row("a0", 0.9, 300, number=0)
+        yield row("a1", 0.9, 300, number=0, repeat=1)
+
+    keeper = ModelKeeper(folder, "stored_bytes", repeats=2, disk_budget=450)
+    first, second = rows()
+    keeper.recall([first])  # Its model is not there.
+    end(folder, keeper, row("b0", 0.8, 400, number=1), row("b1", 0.8, 400, number=1, repeat=1))
+    assert kept(folder) == {"b0"}
+    end(folder, keeper, second)
+    assert kept(folder) == {"b0"}, "the better proposal has no model that could stand for it"
+
+
+def test_models_that_are_gone_beat_no_other(folder):
+    keeper = ModelKeeper(folder, "stored_bytes")
+    keeper.recall([row("gone", 0.9, 100)])
+    end(folder, keeper, row("worse", 0.8, 200))
+    assert kept(folder) == {"worse"}

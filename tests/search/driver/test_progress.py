@@ -1,4 +1,6 @@
-from search.driver.progress import Progress
+from types import SimpleNamespace
+
+from search.driver.progress import Progress, planned
 
 
 def row(trial_id, accuracy, size, status="finished", **more):
@@ -59,3 +61,41 @@ def test_time_left_counts_from_the_first_start_not_from_the_launch():
     progress.ended_row(row("a", 0.5, 10, train_seconds=3.0))
     assert 19 < progress.seconds_left < 21
     assert progress.seconds["training"] == 3.0
+
+
+def test_of_equal_memory_the_better_is_on_the_frontier_and_of_equal_accuracy_the_smaller():
+    progress = Progress("x", 10, "stored_bytes", 5)
+    for trial_id, accuracy, size in (("a", 0.5, 100), ("b", 0.6, 100), ("c", 0.6, 200), ("d", 0.9, 0.5)):
+        progress.ended_row(row(trial_id, accuracy, size))
+    assert progress.frontier == [(0.5, 0.9, "rps")]
+    assert progress.best[0] == (0.9, "rps"), "less than a byte is of the first decade"
+    progress = Progress("x", 10, "stored_bytes", 5)
+    for trial_id, accuracy, size in (("a", 0.5, 100), ("b", 0.6, 100), ("c", 0.6, 200)):
+        progress.ended_row(row(trial_id, accuracy, size))
+    assert progress.frontier == [(100, 0.6, "rps")]
+
+
+def test_what_runs_is_shown_with_its_epoch_until_it_ends_and_times_add_up(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("search.driver.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    progress = Progress("x", 4, "stored_bytes", 5)
+    progress.started("a")
+    now[0] += 10
+    progress.started("b")
+    progress.epoch("b", 3)
+    assert progress.running == {"a": 0, "b": 3}
+    for name in "ab":
+        progress.ended_row(row(name, 0.5, 10, setup_seconds=1.0, train_seconds=2.0, eval_seconds=None))
+    assert progress.running == {}
+    assert progress.seconds == {"setup": 2.0, "training": 4.0, "evaluation": 0.0}
+    assert progress.seconds_left == 10.0, "5 s a trial since the first began, for 2"
+
+
+def test_a_search_is_to_have_what_its_spec_asks_for_and_the_further_repeats_that_there_are():
+    def rows(*repeats):
+        return [{"repeat": repeat} for repeat in repeats]
+
+    spec = SimpleNamespace(trials=4, repeats=2)
+    assert planned(spec, rows(0, 1)) == 4
+    assert planned(spec, rows(0, 1, 2, 3)) == 6
+    assert planned(spec, rows(0, 1, 0, 1, 0, None, 2)) == 7, "more had ended before the spec asked for fewer"
