@@ -10,7 +10,7 @@ from clusters.planning import Conditions, Workload, fleets, simulate
 from clusters.profile import parse_profile
 from search.cli.app import app
 from search.driver import run
-from search.driver.estimate import from_results, probe
+from search.driver.estimate import _shortened, from_results, probe
 from search.driver.experiment import create_or_open
 from search.errors import UserError
 from search.proposing import Proposer
@@ -25,9 +25,9 @@ GAP_S = 0.53
 DRIVER_S = Conditions().propose_s + Conditions().record_s
 
 
-def searched(folder, *, at_once, seconds, pack=1, failing=0):
+def searched(folder, *, at_once, seconds, pack=1, failing=0, epochs=4):
     """Write the results of a search whose trials, all alike, ran ``at_once`` at a time; its first ones failed."""
-    spec = parse_spec("{}", [f"trials={TRIALS}", f"search.pack={pack}", "train.epochs=4"])
+    spec = parse_spec("{}", [f"trials={TRIALS}", f"search.pack={pack}", f"train.epochs={epochs}"])
     experiment, _ = create_or_open(Folder(folder), spec)
     experiment.save()
     launched = datetime.fromisoformat(experiment.spec.provenance.created_at)
@@ -174,6 +174,52 @@ def test_a_probe_tries_each_method_whatever_the_sampler(probed):
 def test_a_probe_that_tells_nothing_of_a_method_is_refused(probed):
     with pytest.raises(UserError, match=r"no trial of method 'ltr' ended well \(ltr cannot\); write --seconds"):
         probed(load_spec("studies/figure_cifar10"), failing={"ltr"})
+
+
+def test_a_probe_of_short_trials_is_no_longer_than_they_are_and_has_some_trials(probed):
+    claims = "claims=[{claim: c, of: {method: rps}, against: {ratio: 4}}]"
+    spec = parse_spec("{}", ["train.epochs=1", "space.methods=[rps]", "repeats=2", claims])
+    assert spec.claims
+    for short in probed(spec):
+        assert (short.train.epochs, short.trials, short.claims) == (1, 8, [])
+
+
+@pytest.mark.parametrize(("rewind", "epochs"), [("{low: 1, high: 4}", 8), ("3", 0)])
+def test_a_probe_leaves_alone_where_tickets_rewind_to_what_it_cannot_scale(rewind, epochs):
+    spec = parse_spec("{}", [f"space.methods={{ltr: {{args: {{rewind_epochs: {rewind}}}}}}}", f"train.epochs={epochs}"])
+    assert not [change for change in _shortened(spec) if "rewind" in change]
+
+
+def test_a_probe_that_is_interrupted_tells_nothing(spec, monkeypatch):
+    def interrupted(experiment, profile):
+        experiment.save()
+        return SimpleNamespace(interrupted=True)
+
+    monkeypatch.setattr(run, "run_search", interrupted)
+    with pytest.raises(UserError, match="the probe was interrupted; write --seconds"), probe(spec):
+        pass
+
+
+def test_a_search_without_a_trial_tells_nothing(tmp_path, spec):
+    experiment, _ = create_or_open(Folder(tmp_path), spec)
+    experiment.save()
+    with pytest.raises(UserError, match="no trial has ended there; write --seconds"):
+        from_results(spec, [str(tmp_path)], Conditions())
+
+
+def test_trials_of_no_epoch_say_nothing_of_trials_that_train(tmp_path):
+    folder, _ = searched(tmp_path, at_once=1, seconds=4.0, epochs=0)
+    with pytest.raises(UserError, match="trained for no epoch, and say nothing of 3"):
+        from_results(parse_spec("{}", ["train.epochs=3"]), [folder], Conditions())
+    none = parse_spec("{}", ["train.epochs=0"])
+    assert from_results(none, [folder], Conditions()).seconds == pytest.approx([4.0] * TRIALS)
+
+
+def test_fewer_trials_at_once_than_a_pack_has_lanes_have_the_place_to_themselves(tmp_path, spec):
+    folder, _ = searched(tmp_path, at_once=2, seconds=8.0, pack=4)
+    found = from_results(spec, [folder], Conditions())
+    assert found.seconds == pytest.approx([4.0] * TRIALS)
+    assert found.at_once == 1
 
 
 @pytest.mark.ray

@@ -32,7 +32,7 @@ def run_spec(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "ask", lambda spec: None)
     monkeypatch.setattr(run_module, "prepare", lambda spec, question: Prepared(None, Space(spec.space, SHAPES), META))
 
-    def run_it(spec, work=lambda ledger: None, rows=()):
+    def run_it(spec, work=lambda ledger: None, rows=(), journal=()):
         def run_trials(experiment, data, ledger, *others, **settings):
             work(ledger)
 
@@ -40,6 +40,8 @@ def run_spec(tmp_path, monkeypatch):
         experiment, _ = create_or_open(Folder(tmp_path / "run"), spec)
         if rows:
             ResultStore(experiment.folder).append("trials", rows)
+        if journal:
+            ResultStore(experiment.folder).append("proposals", journal)
         return run_module.run_search(experiment, parse_profile({"kind": "local", "cpus": 1}))
 
     return run_it
@@ -132,6 +134,70 @@ def test_a_search_that_is_over_finds_its_facts_again_and_trains_nothing(make_spe
         outcome = run_spec(spec, lambda ledger: handed_out.append(ledger.next()), rows=[row])
         assert outcome.progress.ended == 1
     assert handed_out == [None], "the second time all is known"
+
+
+def test_a_search_is_not_over_while_a_further_repeat_waits_and_that_one_counts(
+    make_spec, make_proposer, run_spec, end_of
+):
+    spec = make_spec(trials=1)
+    ledger = Ledger(spec, make_proposer(spec))
+    run = ledger.next()
+    row, journal = end_of(run), [run.journal_row("test")]
+    ledger = Ledger(spec, make_proposer(spec), journal=journal, finished=[row])
+    ledger.repeat([0], 2)
+    journal.append(ledger.new_runs[0].journal_row("test"))
+    handed_out = []
+    outcome = run_spec(spec, lambda ledger: handed_out.append(ledger.next()), rows=[row], journal=journal)
+    assert [run.repeat for run in handed_out] == [1]
+    assert (outcome.progress.ended, outcome.progress.total, outcome.interrupted) == (1, 2, True)
+
+
+def test_a_search_whose_every_proposal_has_ended_is_over_without_a_cluster(
+    make_spec, make_proposer, run_spec, end_of, tmp_path, monkeypatch
+):
+    spec = make_spec(trials=1)
+    run = Ledger(spec, make_proposer(spec)).next()
+    create_or_open(Folder(tmp_path / "run"), spec)[0].save()
+    open_experiment(Folder(tmp_path / "run")).write_meta(META)
+    monkeypatch.setattr(run_module, "session", lambda profile, verbose: pytest.fail("nothing is left to run"))
+    outcome = run_spec(spec, rows=[end_of(run)], journal=[run.journal_row("test")])
+    assert (outcome.progress.ended, outcome.interrupted) == (1, False)
+
+
+def test_a_function_that_cannot_be_found_is_told_before_a_cluster_is_asked_for(make_spec, run_spec, monkeypatch):
+    space = {"methods": ["rps"], "ratio": {"low": 2, "high": 20}, "extension": "no_such_module:extend"}
+    monkeypatch.setattr(run_module, "session", lambda profile, verbose: pytest.fail("too late"))
+    with pytest.raises(UserError, match="no_such_module"):
+        run_spec(make_spec(space=space))
+
+
+@pytest.mark.parametrize("table", ["trials", "proposals"])
+def test_a_search_does_not_go_on_from_a_damaged_table(table, make_spec, run_spec, tmp_path):
+    folder = Folder(tmp_path / "run")
+    create_or_open(folder, make_spec())[0].save()
+    folder.write_whole(f"results/{table}/part.parquet", b"half of a part")
+    with pytest.raises(UserError, match=r"part\.parquet is damaged: .*; save what can be saved with: .* --repair"):
+        run_spec(make_spec(), lambda ledger: pytest.fail("what is missing would be trained again"))
+
+
+def test_a_polite_kill_is_an_interrupt_after_ray_has_taken_the_signal_as_well(
+    make_spec, run_spec, monkeypatch, request
+):
+    @contextlib.contextmanager
+    def session(profile, verbose):
+        def rays(number, frame):
+            raise RuntimeError("Ray ends the process")
+
+        signal.signal(signal.SIGTERM, rays)
+        yield
+
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM)))
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(run_module, "ask", lambda spec: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(run_module, "session", session)
+    with pytest.raises(KeyboardInterrupt):
+        run_spec(make_spec())
 
 
 def test_a_polite_kill_while_the_folder_is_being_taken_is_an_interrupt_and_leaves_nothing(

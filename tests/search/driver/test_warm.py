@@ -73,3 +73,8 @@ def test_an_experiment_with_another_recipe_is_refused(earlier, make_spec):
     spec = make_spec(train={"epochs": 9, "batch_size": 16}, search={"warm_start": [earlier[0]]})
     with pytest.raises(UserError, match=r"was trained with train\.epochs = 2, this experiment has 9"):
         earlier_proposals(spec, Space(spec.space, SHAPES))
+
+
+def test_the_earlier_results_of_several_experiments_are_learnt_one_after_the_other(earlier, make_spec):
+    spec = make_spec(search={"warm_start": [earlier[0], earlier[0]]})
+    assert len(earlier_proposals(spec, Space(spec.space, SHAPES))) == 8
