@@ -1,6 +1,7 @@
 import functools
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -28,3 +29,34 @@ def test_what_tune_leaves_behind_is_put_back():
     with handlers_restored():
         signal.signal(signal.SIGINT, lambda number, frame: None)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_polite_kill_is_answered_as_ctrl_c_is(request):
+    """Tune's own answer lets trials end first."""
+    asked = []
+
+    def tunes(number, frame):
+        asked.append(number)
+
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, tunes)))
+    with sigterm_as_interrupt():
+        signal.raise_signal(signal.SIGTERM)
+    assert asked == [signal.SIGINT]
+
+
+def test_whoever_wakes_a_program_by_its_other_signal_still_does(request):
+    """Tune takes SIGUSR1 too."""
+    before = signal.getsignal(signal.SIGUSR1)
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGUSR1, before))
+    with handlers_restored():
+        signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_in_a_thread_signals_are_left_to_the_program():
+    def search():
+        with sigterm_as_interrupt(), handlers_restored():
+            return signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(search).result() is signal.getsignal(signal.SIGTERM)
