@@ -184,6 +184,26 @@ def test_a_driver_on_another_machine_that_takes_a_dead_ones_folder_meanwhile_is_
         pass
 
 
+def test_a_lease_that_somebody_deleted_comes_back_with_the_next_beat(folder):
+    with Lease(folder, beat_s=0.02) as lease:
+        token = read_lease(folder)["token"]
+        limit = time.monotonic() + 10
+        for _ in range(3):  # The first time a beat that was being written may bring it back.
+            folder.delete(PATH)
+            while not folder.exists(PATH):
+                assert time.monotonic() < limit
+                time.sleep(0.01)
+        assert read_lease(folder)["token"] == token
+        assert not lease.lost.is_set()
+
+
+def test_the_lease_of_an_earlier_version_is_judged_by_its_process(folder):
+    with Lease(folder, beat_s=0.05):
+        lease = read_lease(folder)
+    del lease["machine"]
+    assert lives_here(lease)
+
+
 def test_a_storage_that_is_away_for_some_beats_ends_nothing(folder, monkeypatch):
     write_whole, away = folder.write_whole, []
 

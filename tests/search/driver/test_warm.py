@@ -75,6 +75,11 @@ def test_an_experiment_with_another_recipe_is_refused(earlier, make_spec):
         earlier_proposals(spec, Space(spec.space, SHAPES))
 
 
-def test_the_earlier_results_of_several_experiments_are_learnt_one_after_the_other(earlier, make_spec):
-    spec = make_spec(search={"warm_start": [earlier[0], earlier[0]]})
-    assert len(earlier_proposals(spec, Space(spec.space, SHAPES))) == 8
+def test_the_earlier_results_of_several_experiments_are_learnt_one_after_the_other(earlier, make_spec, tmp_path):
+    uri, rows = earlier
+    second = Folder(tmp_path / "second")
+    create_or_open(second, make_spec(trials=1))[0].save()
+    ResultStore(second).append("trials", [rows[0] | {"accuracy_val": 0.9}])
+    spec = make_spec(search={"warm_start": [uri, second.uri]})
+    found = [past.accuracy for past in earlier_proposals(spec, Space(spec.space, SHAPES))]
+    assert found == pytest.approx([0.505, 0.525, 0.545, 0.565, 0.9])
