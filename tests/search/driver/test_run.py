@@ -137,9 +137,11 @@ def test_a_search_that_is_over_finds_its_facts_again_and_trains_nothing(make_spe
 
 
 def test_a_search_is_not_over_while_a_further_repeat_waits_and_that_one_counts(
-    make_spec, make_proposer, run_spec, end_of
+    make_spec, make_proposer, run_spec, end_of, tmp_path
 ):
     spec = make_spec(trials=1)
+    create_or_open(Folder(tmp_path / "run"), spec)[0].save()
+    open_experiment(Folder(tmp_path / "run")).write_meta(META)
     ledger = Ledger(spec, make_proposer(spec))
     run = ledger.next()
     row, journal = end_of(run), [run.journal_row("test")]

@@ -130,7 +130,7 @@ def test_what_tune_reads_and_says_is_as_it_was_afterwards(experiment, search, mo
     monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "7")
     monkeypatch.delenv("TUNE_MAX_PENDING_TRIALS_PG", raising=False)
     quiet = logging.getLogger("ray.tune")
-    level = quiet.level
+    monkeypatch.setattr(quiet, "level", logging.INFO)
     seen = []
     search(experiment(), lambda given: seen.append((dict(os.environ), quiet.level)))
     during, silenced = seen[0]
@@ -138,7 +138,7 @@ def test_what_tune_reads_and_says_is_as_it_was_afterwards(experiment, search, mo
     assert silenced == logging.CRITICAL
     assert os.environ["TUNE_GLOBAL_CHECKPOINT_S"] == "7"
     assert "TUNE_MAX_PENDING_TRIALS_PG" not in os.environ
-    assert quiet.level == level
+    assert quiet.level == logging.INFO
 
 
 @pytest.fixture
