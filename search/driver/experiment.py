@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from clusters.yaml_text import dump_yaml
 from search.driver.lease import PATH as LEASE
 from search.driver.weights import pin_weights
 from search.errors import UserError
@@ -54,8 +53,7 @@ class Experiment:
     def save(self) -> None:
         """Write the spec, if it is not what the folder holds. Only the driver that holds the lease may."""
         if not self.saved:
-            content = self.spec.model_dump(mode="json")
-            self.folder.write_whole(SPEC, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+            self.folder.write_whole(SPEC, dump_yaml(self.spec.model_dump(mode="json")).encode())
             self.saved = True
 
     def read_meta(self) -> dict[str, Any] | None:

@@ -6,8 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-import yaml
-
+from clusters.yaml_text import dump_yaml
 from search.report.facts import Origin
 from search.report.text import visible
 from search.results import Folder
@@ -58,5 +57,5 @@ def origin(folder: Folder, spec: Spec | None, name: str) -> Origin:
             ("Commit", visible(spec.provenance.git_commit or "not in a git repository")),
             ("Versions", ", ".join(visible(f"{k} {v}") for k, v in sorted(spec.provenance.versions.items()))),
         ]
-    text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True), sort_keys=False)
-    return Origin(visible(name), commands, facts, text)
+    changed = spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    return Origin(visible(name), commands, facts, dump_yaml(changed, ascii_only=True))

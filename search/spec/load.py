@@ -95,9 +95,6 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         value = parse_yaml(text)
     except ValueError as error:
         raise UserError(f"--set {override}: its value: {error}") from error
-    # YAML 1.1 takes "1e-3" for text; a person who writes it on a command line means the number.
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        value = float(value)
     *parents, last = key.split(".")
     node = raw
     for depth, part in enumerate(parents):
@@ -114,7 +111,6 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 # Where pydantic's own words do not say what to write.
 _WANTED = {

@@ -92,6 +92,23 @@ def test_numbers_with_exponents_are_numbers(text, number):
     assert parse_spec("{}", [f"space.methods.rps.args.a={text}"]).space.methods["rps"].args["a"] == number
 
 
+def test_numbers_with_exponents_are_numbers_in_a_file_too():
+    """As texts they chose no trial for a claim, and went to methods and models as texts."""
+    spec = parse_spec(
+        """
+        space: {lr: {choices: [1e-3, 1e-2]}, methods: {rps: {args: {init_std: 1e-1}}}}
+        model: {args: {width: 5e-1}}
+        objectives: {max_bytes: 2e5}
+        claims: [{claim: a, of: {lr: 1e-3}, against: {lr: [1e-2, 2e-2]}}]
+        """
+    )
+    assert spec.space.lr.choices == [0.001, 0.01]
+    assert spec.space.methods["rps"].args == {"init_std": 0.1}
+    assert spec.model.args == {"width": 0.5}
+    assert spec.objectives.max_bytes == 200_000
+    assert (spec.claims[0].of, spec.claims[0].against) == ({"lr": 0.001}, {"lr": [0.01, 0.02]})
+
+
 def test_specs_train_by_nesterovs_momentum_and_recorded_studies_by_theirs():
     assert parse_spec("{}").train.nesterov
     plain = {name for name in named_specs() if not load_spec(name).train.nesterov}
@@ -115,6 +132,7 @@ def test_no_narrower_model_starts_from_trained_weights():
         ("name: 2026-99-99", "spec: not valid YAML: month must be in 1..12"),
         ("trials: 3\nspace:\n  lr: 0.1\ntrials: 4", "line 4, column 1: not valid YAML: 'trials' is written twice"),
         ("space: {lr: 0.1, lr: 0.2}", "'lr' is written twice"),
+        ("model: {args: &a {x: *a}}", "spec: not valid YAML: an alias"),
         ("? [a, b]\n: 1", "spec: line 1, column 3: not valid YAML: found unhashable key"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
