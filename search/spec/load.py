@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from clusters.yaml_text import parse_yaml
 from search.errors import UserError, did_you_mean, unknown_name
@@ -41,7 +42,7 @@ def load_spec(source: str, overrides: Iterable[str] = ()) -> Spec:
         UserError: If there is no such spec, it is no YAML, or it says something impossible.
     """
     path = Path(source)
-    if path.is_file():
+    if _is_file(path):
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -51,9 +52,16 @@ def load_spec(source: str, overrides: Iterable[str] = ()) -> Spec:
         if source not in shipped:
             if path.suffix in {".yaml", ".yml"}:
                 raise UserError(f"{source}: no such file; write the path of a spec or one of {', '.join(shipped)}")
-            raise UserError(unknown_name("spec", source, shipped) + ", or the path of a YAML file")
+            raise UserError(unknown_name("spec", source[:80], shipped) + ", or the path of a YAML file")
         text = shipped[source]
     return parse_spec(text, overrides, where=source)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, such as a spec's own text, or a folder that may not be looked into
+        return False
 
 
 def parse_spec(text: str, overrides: Iterable[str] = (), *, where: str = "spec") -> Spec:
@@ -95,7 +103,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         value = parse_yaml(text)
     except ValueError as error:
         raise UserError(f"--set {override}: its value: {error}") from error
-    *parents, last = key.split(".")
+    *parents, last = _steps(key)
     node = raw
     for depth, part in enumerate(parents):
         child = node.get(part)
@@ -110,6 +118,15 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     node[last] = value
 
 
+def _steps(key: str) -> list[str]:
+    """Return the names on the way to a field; a method of one's own, package.module:function, has dots in its name."""
+    found = _OWN_METHOD.fullmatch(key)
+    if found is None:
+        return key.split(".")
+    return ["space", "methods", found["name"], *(found["rest"].split(".") if found["rest"] else [])]
+
+
+_OWN_METHOD = re.compile(r"space\.methods\.(?P<name>[\w.]+:\w+)(\.(?P<rest>.+))?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Where pydantic's own words do not say what to write.
@@ -127,7 +144,8 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
     """
     problems = error.errors(include_url=False)
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    path = [str(part) for part in first["loc"] if not str(part).startswith("(")]
+    within, wanted = _several_ways(first, problems)
+    path = [str(part) for part in within if not str(part).startswith("(")]
     place = ".".join(path)
     if first["type"] == "extra_forbidden":
         known = list(_fields_at(root, path[:-1]))
@@ -139,10 +157,29 @@ def describe(error: ValidationError, root: type[BaseModel]) -> str:
         message = first["msg"].removeprefix("Value error, ")
         text = f"{place}: {message}" if place else message
     else:
-        wanted = _WANTED.get(first["type"]) or _lower_first(first["msg"])
+        wanted = wanted or _WANTED.get(first["type"]) or _lower_first(first["msg"])
         text = f"{place}: {wanted}, but got {_short(first['input'])}"
-    more = len(problems) - 1
+    more = len([p for p in problems if p is not first and p["loc"][: len(within)] != within])
     return text + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
+
+
+def _several_ways(problem: ErrorDetails, problems: Sequence[ErrorDetails]) -> tuple[tuple[int | str, ...], str]:
+    """Return where a problem is, and what is wanted there if pydantic tells it of one of several ways to write a value.
+
+    Pydantic names each of the ways apart, the first of which (a truth value, a number) is seldom what was meant.
+    """
+    place, kind = problem["loc"], problem["type"]
+    if place and place[-1] == "[key]":
+        return place[:-2], "each name must be text, in quotes if YAML takes it for something else"
+    searched = ", a range {low: 1, high: 2} or a choice {choices: [1, 2]}" if "(value)" in place else ""
+    if kind.startswith("bool_") and place[-1] == "bool":
+        others = [str(p["loc"][len(place) - 1]) for p in problems if p["loc"][: len(place) - 1] == place[:-1]]
+        names = [other.removeprefix("literal['").removesuffix("']") for other in others if other.startswith("literal")]
+        if names:
+            return place[:-1], f"must be true, false or {names[0]}"
+        lists = " or a list of those" if any(other.startswith("list") for other in others) else ""
+        return place[:-1], f"must be a number, a truth value, a text{searched}{lists}"
+    return place, f"must be a number{searched}" if searched and kind in {"float_type", "float_parsing"} else ""
 
 
 def _short(value: object) -> str:

@@ -141,7 +141,10 @@ class SpaceSpec(SpecModel):
     def _ranges(self) -> SpaceSpec:
         for where, value in [pair for method in self.methods for pair in self._values_of(method)]:
             field = where.rpartition(".")[2]
-            low, _ = bounds(value)
+            try:
+                low, _ = bounds(value)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
             if field == "ratio" and low < 1:
                 raise ValueError(f"ratio >= 1 must hold (total / kept), but {where} reaches {low:g}")
             if field == "lr" and low <= 0:

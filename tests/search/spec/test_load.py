@@ -70,6 +70,25 @@ def test_a_methods_own_range_stands_before_the_common_one():
         ("search.early_stopping={grace_epochs: 999}", r"grace_epochs <= train\.epochs must hold"),
         ("trials", r"write it as key=value"),
         ("train.epochs.x=1", r"train\.epochs is 160 and has no fields"),
+        ("space.lr=[0.1, 0.2]", r"space\.lr: must be a number, a range .* or a choice .*, but got \[0\.1, 0\.2\]$"),
+        (
+            "space.methods.rps.lr={choices: [a]}",
+            r"space: methods\.rps\.lr: every choice must be a number, but got \['a'\]",
+        ),
+        ("space.lr=1..2", r"space\.lr: must be a number, a range .* or a choice .*, but got '1\.\.2'$"),
+        (
+            "space.methods.rps.args={a: [1]}",
+            r"rps\.args\.a: must be a number, a truth value, a text, a range .* got \[1\]$",
+        ),
+        (
+            "space.lr={choices: [[1]]}",
+            r"space\.lr\.choices\.0: must be a number, a truth value, a text, but got \[1\]$",
+        ),
+        ("model.args={a: null}", r"model\.args\.a: must be .* a text or a list of those, but got None$"),
+        ("train.compile=maybe", r"train\.compile: must be true, false or auto, but got 'maybe'$"),
+        ("space.methods={no: {}}", r"space\.methods: each name must be text, in quotes .*, but got False$"),
+        ("space.methods.a.b:c.lrr=1", r"space\.methods\.a\.b:c\.lrr: unknown field; did you mean 'lr'\?"),
+        ("space.methods.a.b:c.=1", r"write it as key=value"),
         ("trials=[", r"not valid YAML"),
         ("space={lr: 0.1, lr: 0.2}", r"line 1, column 11: not valid YAML: 'lr' is written twice"),
     ],
@@ -79,6 +98,19 @@ def test_a_mistake_is_answered_with_where_what_and_the_nearest_name(override, se
     with pytest.raises(UserError, match=sentence) as caught:
         parse_spec(text, [override])
     assert "\n" not in str(caught.value)
+
+
+def test_overrides_reach_into_methods_of_ones_own_whose_names_have_dots():
+    text = 'space: {methods: {rps: {}, "my_package.pruning:mine": {lr: 0.1}}}'
+    spec = parse_spec(
+        text, ["space.methods.my_package.pruning:mine.lr=0.2", "space.methods.my_package.pruning:mine.args.a=1"]
+    )
+    mine = spec.space.methods["my_package.pruning:mine"]
+    assert (mine.lr, mine.args) == (0.2, {"a": 1})
+    assert list(parse_spec("space: {methods: [rps]}", ["space.methods.my.other:one="]).space.methods) == [
+        "rps",
+        "my.other:one",
+    ]
 
 
 @pytest.mark.parametrize("name", ["infinity", "nan", "inf"])
@@ -147,6 +179,9 @@ def test_a_name_that_is_none_is_answered_with_the_nearest(tmp_path):
         load_spec("quikstart")
     with pytest.raises(UserError, match="no such file"):
         load_spec(str(tmp_path / "missing.yaml"))
+    with pytest.raises(UserError, match=r"^unknown spec 'name: mine.{,80}known are") as caught:
+        load_spec("name: mine\ntrials: 4\n" * 100)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_is_read(tmp_path):
