@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save
 from torch import nn
 
@@ -148,10 +147,12 @@ def read_bundle(path: Path) -> Bundle:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         # What an evaluation compares with must be there before it begins.
         facts |= {"accuracy": float(facts["accuracy"]), "model_sha256": str(facts["model_sha256"])}
+        if not 0 <= facts["accuracy"] <= 1:
+            raise ValueError(f"0 <= accuracy <= 1 must hold, but got {facts['accuracy']}")
         return Bundle(folder, TrialConfig.model_validate(facts["config"]), facts)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no exported model ({FACTS} is not there); make one with rps-search export") from error
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{folder / FACTS}: damaged ({type(error).__name__}); export the model again, to another folder"
         ) from error

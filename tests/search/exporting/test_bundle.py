@@ -168,7 +168,9 @@ def test_the_export_of_another_trial_is_not_written_over(call, runs, refused, tm
     assert (out / "dense.safetensors").exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"config": 3}', '{"config": {"method": "rps"}}', "\udcff"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"config": 3}', '{"config": {"method": "rps"}}', "\udcff", 100_000 * "["]
+)
 def test_a_damaged_description_is_named(content, call, runs, refused, tmp_path):
     out = exported(call, runs, tmp_path / "out", "rps")
     (out / "model.json").write_text(content, errors="surrogateescape")
@@ -193,6 +195,15 @@ def test_a_description_without_what_an_evaluation_needs_is_named(missing, call, 
     del facts[missing]
     (out / "model.json").write_text(json.dumps(facts))
     assert "model.json: damaged (KeyError)" in refused("evaluate", out)
+
+
+@pytest.mark.parametrize("accuracy", ["NaN", "1e999", "-0.1", "1.5", "1" + 400 * "0", "null", '"x"'])
+def test_an_accuracy_that_is_none_is_named_before_anything_is_computed(accuracy, call, runs, refused, tmp_path):
+    out = exported(call, runs, tmp_path / "out", "rps")
+    facts = json.loads((out / "model.json").read_text())
+    facts["accuracy"] = "HERE"
+    (out / "model.json").write_text(json.dumps(facts).replace('"HERE"', accuracy))
+    assert "model.json: damaged" in refused("evaluate", out)
 
 
 def test_a_folder_that_holds_no_export_is_named(refused, tmp_path):
