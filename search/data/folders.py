@@ -31,7 +31,12 @@ def image_folder(spec: DataSpec) -> RawImages:
     names = _class_names(train)
     test = next((root / part for part in ("test", "val") if train != root and (root / part).is_dir()), None)
     files = _class_files(train, names)
-    return _read(root, files, None if test is None else _class_files(test, names), names, spec, "none")
+    test_files = None if test is None else _class_files(test, names)
+    present = {label for _, label in files}
+    empty = [name for label, name in enumerate(names) if label not in present]
+    if empty:
+        raise UserError(f"data.path: {train}: the folder {empty[0]!r} holds no images ({', '.join(sorted(SUFFIXES))})")
+    return _read(root, files, test_files, names, spec, "none")
 
 
 def tiny_imagenet(spec: DataSpec) -> RawImages:
@@ -79,15 +84,19 @@ def _folders(folder: Path) -> list[str]:
     return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
 def _class_files(folder: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
-    """Return every image below the class folders with its class, in the order of the paths."""
+    """Return every image below the class folders with its class, in the order of the paths; none that is hidden."""
     for name in _folders(folder):
         if name not in names:
             raise UserError(f"data.path: {folder} holds the folder {name!r}, but no training image has that class")
     files = []
     for label, name in enumerate(names):
-        found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
-        files += [(path, label) for path in found]
+        inside = sorted((folder / name).rglob("*"))
+        files += [(path, label) for path in inside if path.suffix.lower() in SUFFIXES and not _hidden(path, folder)]
     if not files:
         raise UserError(f"data.path: the folders of {folder} hold no images ({', '.join(sorted(SUFFIXES))})")
     return files

@@ -32,6 +32,29 @@ def test_class_folders_become_classes_in_the_order_of_names(tmp_path, fill):
     assert raw.test is None
 
 
+def test_what_is_hidden_in_a_class_folder_is_no_image_of_it(tmp_path, fill):
+    """Notebooks keep copies of images in .ipynb_checkpoints, of which some would be trained on and others tested."""
+    fill(tmp_path / "a")
+    fill(tmp_path / ".hidden")
+    fill(tmp_path / "b" / ".ipynb_checkpoints")
+    fill(tmp_path / "b" / "indoors")
+    (tmp_path / "b" / "indoors" / "._0.png").write_bytes(b"what macOS puts beside a file")
+    raw = image_folder(spec(tmp_path))
+    assert raw.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert image_folder(spec(tmp_path / ".." / tmp_path.name)).train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_class_of_which_no_image_is_there_is_named(tmp_path, fill):
+    fill(tmp_path / "train" / "a")
+    fill(tmp_path / "train" / "b", suffix=".heic")
+    with pytest.raises(UserError, match=r"train: the folder 'b' holds no images \(\.bmp, "):
+        image_folder(spec(tmp_path))
+    fill(tmp_path / "train" / "b" / "more")
+    fill(tmp_path / "test" / "a")
+    (tmp_path / "test" / "b").mkdir()  # none to test on is no mistake
+    assert image_folder(spec(tmp_path)).test.labels.tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize("part", ["test", "val"])
 def test_train_and_test_folders_are_told_apart(tmp_path, fill, part):
     for name in "ab":
