@@ -126,7 +126,7 @@ def decode_image(data: bytes | Path | None, image_size: int | None) -> tuple[np.
     """Return the image as uint8 ``(3, H, W)``, and whether it is grey.
 
     Raises:
-        UnreadableError: If it is no image, is damaged, or has more than ``MAX_PIXELS`` pixels.
+        UnreadableError: If it is no image, is damaged, or has more than ``MAX_PIXELS`` pixels, as it is or resized.
     """
     if data is None:
         raise UnreadableError("the value is null")
@@ -134,6 +134,9 @@ def decode_image(data: bytes | Path | None, image_size: int | None) -> tuple[np.
         with Image.open(data if isinstance(data, Path) else io.BytesIO(data)) as image:  # reads the header only
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableError(f"more than {MAX_PIXELS} pixels")
+            short, long = sorted(image.size)
+            if image_size is not None and image_size**2 * long > MAX_PIXELS * short:
+                raise UnreadableError(f"so long that it would be resized to more than {MAX_PIXELS} pixels")
             grey = image.mode in GREY_MODES
             pixels = _eight_bits(image).transpose(2, 0, 1)
     except MemoryError:

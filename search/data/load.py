@@ -71,6 +71,9 @@ def _call(function: Callable[[DataSpec], Any], spec: DataSpec) -> Any:
     try:
         return function(spec)
     except Exception as error:
+        if spec.name in DATASETS and isinstance(error, OSError):
+            why = f"{error.strerror or error}: {error.filename!r}"
+            raise UserError(f"data {spec.name!r}: cannot be read ({why})") from error
         if spec.name in DATASETS or isinstance(error, UserError):
             raise
         what = next(iter(str(error).splitlines()), "")

@@ -88,8 +88,10 @@ def _read(file: Path, spec: DataSpec) -> pa.Table:
                     nearest = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
                     hint = f"; write data.{field}={nearest[0]}" if nearest else f"; set data.{field}"
                     raise UserError(f"{file}: has no column {column!r}, only {', '.join(names)}{hint}")
+                if (count := names.count(column)) > 1:
+                    raise UserError(f"{file}: has {count} columns {column!r}; give one of them another name")
             return opened.read([spec.image_column, spec.label_column])
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names that are not UTF-8
         raise UserError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
 
 

@@ -113,6 +113,15 @@ def test_a_decompression_bomb_counts_as_corrupt(encode, side):
     assert decoded.skipped == ("image 1",)
 
 
+def test_a_thin_image_that_would_be_resized_to_a_huge_one_counts_as_corrupt(encode, monkeypatch):
+    """4 kB of file can hold one row of so many pixels that resizing it fills the memory."""
+    monkeypatch.setattr("search.data.decode.MAX_PIXELS", 10_000)
+    thin = encode(np.zeros((2, 4_000, 3), dtype=np.uint8), kind="PNG")
+    assert decode(encode(0, kind="PNG"), thin, image_size=2).skipped == ()
+    decoded = decode(encode(0, kind="PNG"), thin, image_size=4, allowed=0.5)
+    assert decoded.skipped == ("image 1",)
+
+
 def _crc(chunk: bytes) -> bytes:
     import zlib
 

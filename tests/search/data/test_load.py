@@ -187,3 +187,9 @@ def test_empty_parts_are_refused(user):
 def test_digits_refuse_what_means_nothing_to_them(field):
     with pytest.raises(UserError, match=rf"data.{next(iter(field))}: leave it out"):
         load_dataset(DataSpec(**field))
+
+
+@pytest.mark.parametrize("name", ["parquet", "folder", "cifar10", "tiny_imagenet"])
+def test_a_path_that_the_system_refuses_is_named(name):
+    with pytest.raises(UserError, match=rf"data '{name}': cannot be read \(File name too long: '/aaa"):
+        load_dataset(DataSpec(name=name, path="/" + "a" * 300))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from search.data.parquet import parquet
@@ -90,3 +91,20 @@ def test_no_rows_are_refused(tmp_path, write_parquet):
     columns = {"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}
     with pytest.raises(UserError, match="holds no rows"):
         parquet(spec(write_parquet(tmp_path / "mine.parquet", columns=columns), max_corrupt_fraction=0.5))
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path, encode):
+    labels = pa.array([0, 1])
+    table = pa.Table.from_arrays([pa.array([encode(0), encode(1)]), labels, labels], names=["image", "label", "label"])
+    pq.write_table(table, tmp_path / "mine.parquet")
+    with pytest.raises(UserError, match=r"mine\.parquet: has 2 columns 'label'; give one of them another name"):
+        parquet(spec(tmp_path / "mine.parquet"))
+
+
+def test_a_file_whose_names_are_damaged_is_refused(tmp_path, write_parquet):
+    path = write_parquet(tmp_path / "mine.parquet", 2)
+    content = path.read_bytes()
+    assert content.count(b"label") > 1
+    path.write_bytes(content.replace(b"label", b"lab\xfal"))
+    with pytest.raises(UserError, match=r"mine\.parquet: not a readable Parquet file"):
+        parquet(spec(path))
