@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -77,7 +78,8 @@ class Space:
                 )
             if method in OWN_SPLIT_ONLY or scope == "global":
                 continue
-            patterns = list(groups) if scope == "groups" else list(sizes)
+            # The name of a layer may hold what a pattern means something by.
+            patterns = list(groups) if scope == "groups" else [glob.escape(name) for name in sizes]
             try:
                 found = resolve_budgets(sizes, budgets=dict.fromkeys(patterns, 1.0))
             except ValueError as error:

@@ -38,6 +38,19 @@ def test_layers_that_no_pattern_claims_are_a_group_of_their_own():
     assert list(suggestion.budgets) == ["stem", "*"]
 
 
+def test_layers_whose_names_read_as_patterns_have_their_own_budgets():
+    shapes = {"a[0]": (8, 8), "b*": (8, 8), "b1": (8, 8)}
+    one = Space(SpaceSpec(methods=["rps"], budgets="layers", ratio=4), shapes)
+    assert [group.layers for group in one.groups("rps")] == [("a[0]",), ("b*",), ("b1",)]
+    budgets = one.replay({"rps.erk_power": 0.0, "rps.share.b1": -2.0}).budgets
+    assert [group.layers for group in resolve_budgets(dict.fromkeys(shapes, 64), budgets=budgets)] == [
+        ("a[0]",),
+        ("b*",),
+        ("b1",),
+    ]
+    assert min(budgets, key=budgets.get) == "b1"
+
+
 def test_parameters_are_named_after_their_method():
     both = space(methods={"rps": {"lr": {"low": 0.1, "high": 4}}, "snip": {"budgets": "global"}})
     rps, snip = both.replay({"method": "rps"}), both.replay({"method": "snip"})
@@ -64,6 +77,41 @@ def test_methods_with_their_own_allocation_get_no_budgets(method):
     assert space(methods=[method]).replay({}).budgets is None
     with pytest.raises(UserError, match=rf"space.methods.{method}.budgets: must be global or left out.* got 'layers'"):
         space(methods={method: {"budgets": "layers"}})
+
+
+def test_methods_with_their_own_allocation_may_say_so():
+    assert space(methods={"small": {"budgets": "global"}, "rps": {}}).groups("small") == ()
+
+
+def test_a_single_group_has_nothing_to_split():
+    suggestion = space(groups=["*"], methods=["rps"], ratio=4, lr=0.1).replay({})
+    assert (suggestion.budgets, suggestion.params) == (None, {})
+
+
+def test_a_range_of_one_value_is_no_parameter():
+    suggestion = space(methods=["dense"], lr={"low": 0.2, "high": 0.2}, weight_decay=0).replay({})
+    assert (suggestion.lr, suggestion.params) == (0.2, {})
+
+
+def test_ranges_are_drawn_along_the_scale_they_name():
+    fields = {"methods": ["rps"], "budgets": "global", "lr": {"low": 0.25, "high": 4, "log": False}}
+    half = space(**fields).suggest(CubeTrial(iter([0.5] * 3), {}))
+    assert half.ratio == pytest.approx(math.sqrt(2 * 100))
+    assert half.lr == pytest.approx(2.125)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_group_may_be_four_times_as_dense_as_its_power_says_and_no_more(sign):
+    one = space(methods=["rps"], ratio=16)
+
+    def density(share):
+        given = {"rps.split": "shares", "rps.erk_power": 0.0, **{f"rps.share.{n}": 0.0 for n in ("stem", "fc")}}
+        trial = CubeTrial(iter([0.5] * 9), {**given, "rps.share.body.*": 0.0, "rps.share.fc": share})
+        kept = one.suggest(trial).budgets
+        return kept["fc"] / 320 / (kept["stem"] / 432)
+
+    assert density(sign * 2) == pytest.approx(4.0**sign, rel=0.1)
+    assert density(sign * 9) == density(sign * 2)
 
 
 def test_further_arguments_are_fixed_or_searched():
@@ -127,6 +175,8 @@ def test_a_pattern_without_layers_is_refused():
 def test_a_ratio_that_leaves_a_group_without_a_scalar_is_refused():
     with pytest.raises(UserError, match=r"space.ratio: 3 budgets of method 'rps' need 6 .* ratio 2000 keeps 4 of 7664"):
         space(methods=["rps"], ratio={"low": 2, "high": 2000})
+    floors = space(methods=["rps"], ratio=TOTAL / 6).replay({})
+    assert list(floors.budgets.values()) == [2, 2, 2]
 
 
 def test_a_replay_takes_middle_values_for_what_is_missing():
