@@ -18,7 +18,7 @@ from rps_core.budgets import layer_name
 from search.config import TrialConfig
 from search.errors import UserError, unknown_name
 from search.registry import METHODS, resolve
-from search.spec.fields import Choices, SearchedValue, bounds
+from search.spec.fields import Choices, Range, Scalar, SearchedValue, bounds
 
 Batch = tuple[Tensor, Tensor]
 
@@ -169,7 +169,7 @@ _CHECKS: dict[Callable[..., Compressed], Check] = {}
 def checked_by(check: Check) -> Callable[[Callable[..., Compressed]], Callable[..., Compressed]]:
     """Say what finds out before a search begins that every trial of a method would fail at its highest ratio.
 
-    ``check`` raises ValueError where no trial can do it.
+    ``check`` raises ValueError or TypeError where no trial can do it.
     """
 
     def register(method: Callable[..., Compressed]) -> Callable[..., Compressed]:
@@ -190,7 +190,7 @@ def check_feasible(method: str, prospect: Prospect) -> None:
         return
     try:
         check(prospect)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"space.methods.{method}: {error}") from error
 
 
@@ -198,6 +198,13 @@ def least(args: Mapping[str, SearchedValue], name: str, default: int) -> int:
     """Return the smallest whole number that an argument can take."""
     value = args.get(name, default)
     return default if isinstance(value, str) else int(bounds(value)[0])
+
+
+def ends(value: SearchedValue) -> list[Scalar]:
+    """Return a fixed value, all choices, or the two ends of a range."""
+    if isinstance(value, Choices):
+        return value.choices
+    return [value.low, value.high] if isinstance(value, Range) else [value]
 
 
 def load_trained(bench: Workbench, path: Path) -> nn.Module:

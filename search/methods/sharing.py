@@ -6,13 +6,13 @@ import copy
 import logging
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
 from rps_core import RPSConfig, compress_, compression_summary, load_compressed, project_, round_psi_, save_compressed
 from rps_core.gradient_scaling import DEFAULT_GRADIENT_SCALING
-from search.methods.base import Compressed, Prospect, Workbench, checked_by, loads_with
+from search.methods.base import Compressed, Prospect, Workbench, checked_by, ends, loads_with
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,12 @@ class Shared(Compressed):
 
 
 def _check(prospect: Prospect) -> None:
-    """Find weights that cannot be shared, such as frozen ones."""
+    """Find arguments that RPSConfig refuses, and weights that cannot be shared, such as frozen ones."""
+    for name, value in prospect.args.items():
+        if name != "start":  # of no configuration
+            for one in ends(value):
+                argument: dict[str, Any] = {name: one}
+                RPSConfig(**argument)
     compress_(copy.deepcopy(prospect.model), RPSConfig(ratio=prospect.ratio, exclude=prospect.exclude))
 
 

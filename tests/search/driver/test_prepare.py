@@ -11,7 +11,7 @@ from torch import nn
 from search.driver.facts import find_facts
 from search.driver.prepare import Facts, _find_facts
 from search.errors import UserError
-from search.spec import SpaceSpec, Spec
+from search.spec import SpaceSpec, Spec, parse_spec
 
 
 @pytest.mark.parametrize("modules", ["search.driver.run, search.driver.tuning", "rps_core.budgets"])
@@ -64,6 +64,22 @@ def test_a_ratio_that_cutting_channels_cannot_reach_is_refused_before_any_trial(
     with pytest.raises(UserError, match="with 60 channels a layer"):
         facts(ratio=20, args={"floor": 60})
     assert facts(ratio=20, args={"floor": {"choices": [1, 60]}})[1].groups
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        ("mapping: raost", "mapping must be one of .* but got 'raost'; did you mean 'roast'"),
+        ("mapping: {choices: [roast, nope]}", "mapping must be one of .* but got 'nope'"),
+        ("init_std: {low: 0, high: 1, log: false}", r"init_std > 0 must hold, but got init_std=0"),
+        ("init_std: wide", r"init_std must be a number, but got 'wide'"),
+        ("psi_dtype: int4", r"psi_dtype must be one of .* but got 'int4'"),
+        ("gradient_scaling: load_power(x)", r"load_power\(x\)"),
+    ],
+)
+def test_arguments_of_sharing_that_no_trial_can_be_given_are_refused_before_any_trial(args, sentence):
+    with pytest.raises(UserError, match=rf"^space\.methods\.rps: .*{sentence}"):
+        find_facts(parse_spec(f"space: {{methods: {{rps: {{args: {{{args}}}}}}}}}"))
 
 
 def test_an_epoch_to_rewind_to_that_no_training_reaches_is_refused_before_any_trial():
