@@ -24,8 +24,10 @@ def mlp(
         hidden: Sizes of the hidden layers; empty for a linear classifier.
 
     Raises:
-        ValueError: If a hidden size is below 1.
+        ValueError: If a hidden size is no whole number, or below 1.
     """
+    if isinstance(hidden, str) or not isinstance(hidden, Sequence) or any(type(size) is not int for size in hidden):
+        raise ValueError(f"hidden must be a list of whole numbers such as [256, 128], but got hidden={hidden!r}")
     if any(size < 1 for size in hidden):
         raise ValueError(f"every hidden size must be at least 1, but got hidden={list(hidden)}")
     sizes = [in_channels * image_size**2, *(scaled(size, width) for size in hidden)]

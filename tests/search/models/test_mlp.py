@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from torch import nn
 
 from search.models.mlp import mlp
@@ -15,3 +16,9 @@ def test_hidden_sizes_and_width(count_parameters):
 
 def test_no_hidden_layer_is_a_linear_classifier(count_parameters):
     assert count_parameters(mlp(num_classes=3, in_channels=1, image_size=2, hidden=[])) == 4 * 3 + 3
+
+
+@pytest.mark.parametrize("hidden", [8, "abc", ["8"], [1.5], [True], [[8]]])
+def test_hidden_sizes_that_are_none_are_answered_with_how_they_are_written(hidden):
+    with pytest.raises(ValueError, match=r"a list of whole numbers such as \[256, 128\], but got hidden="):
+        mlp(num_classes=3, in_channels=1, image_size=2, hidden=hidden)
