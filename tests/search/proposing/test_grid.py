@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from search.errors import UserError
 from search.proposing import ExhaustedError, Proposer
 from search.proposing import grid as grid_module
 from search.proposing.grid import whole_space
@@ -28,6 +29,10 @@ def real_numbers_now_and_then(trial):
 
 def without_effect(trial):
     return 1 + 0 * trial.suggest_float("idle", 0.0, 1.0)
+
+
+def one_of_three(trial):
+    return trial.suggest_float("still", 2.0, 2.0) * trial.suggest_int("n", 1, 3)
 
 
 def endless(trial):
@@ -60,6 +65,36 @@ def test_a_grid_claims_its_own_points_only():
     proposed, said = run_out(whole_numbers, "grid")
     assert sorted(proposed) == pytest.approx([n * 1e-5 for n in (1, 16, 30, 45, 60)])
     assert said == "all 5 points of the grid were proposed"
+
+
+def test_a_grid_holds_the_wellknown_allocations_and_the_ends_of_ranges():
+    found = Space(
+        SpaceSpec(methods=["rps"], ratio=4, lr={"low": 0.01, "high": 1}), {"a": (9, 9), "b": (99, 9)}, groups="ab"
+    )
+    points = grid_module.grid(found, 0)
+    assert sorted({point["rps.lr"] for point in points}) == pytest.approx([0.01, 0.0316, 0.1, 0.316, 1], rel=1e-3)
+    splits = [(p["rps.split"], p.get("rps.erk_power"), p.get("rps.share.a")) for p in points]
+    assert {split: splits.count(split) for split in splits} == {
+        ("own", None, None): 5,
+        ("shares", 0.0, 0.0): 5,
+        ("shares", 1.0, 0.0): 5,
+    }
+
+
+def test_a_grid_is_walked_in_random_order(monkeypatch):
+    orders = [[point["wd"] for point in grid_module.grid(space(whole_numbers), seed)] for seed in range(4)]
+    assert all(sorted(order) == [1, 16, 30, 45, 60] for order in orders)
+    assert len(set(map(tuple, orders))) > 1
+    monkeypatch.setattr(grid_module, "MOST_POINTS", 5)
+    assert len(grid_module.grid(space(whole_numbers), 0)) == 5
+    monkeypatch.setattr(grid_module, "MOST_POINTS", 4)
+    with pytest.raises(UserError, match=r"a grid of more than 4 points; write fewer choices, or sampler: qmc"):
+        grid_module.grid(space(whole_numbers), 0)
+
+
+def test_a_real_number_that_cannot_vary_does_not_keep_a_space_from_being_known_whole():
+    points, all_of_it = whole_space(space(one_of_three), 0)
+    assert (sorted(point["n"] for point in points), all_of_it) == ([1, 2, 3], True)
 
 
 def test_of_what_is_not_walked_through_to_its_end_nothing_is_claimed(monkeypatch):

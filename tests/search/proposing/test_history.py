@@ -37,6 +37,11 @@ def test_the_front_and_the_latest_survive_ten_thousand_results():
     assert all(observation in history.kept for observation in (*front, last))
 
 
+def test_the_latest_survive_however_bad_they_are():
+    history = filled([seen(1 - 0.01 * i, i) for i in range(8)], Capacity(best=1, recent=3, others=0, arrivals=3))
+    assert [observation.losses[1] for observation in history.kept] == [0, 5, 6, 7]
+
+
 def test_the_others_are_a_uniform_sample_of_all_that_came():
     capacity = Capacity(best=1, recent=1, others=200, arrivals=50)
     history = filled((seen(0.0, 1.0 + i) for i in range(4000)), capacity)
@@ -78,6 +83,13 @@ def test_nothing_is_learned_from_what_is_missing_or_not_finite(bad):
     assert observe(Past(**{**good, **bad})) is None
 
 
+@pytest.mark.parametrize("status", ["finished", "pruned"])
+def test_what_is_learned_is_made_small_memory_by_its_logarithm(status):
+    learned = observe(Past({"x": 1}, status, 3, accuracy=0.75, memory=1000.0, constraints=[0.5, -2.0]))
+    assert learned.losses == (-0.75, pytest.approx(np.log(1000)))
+    assert (learned.params, learned.constraints, learned.violation) == ({"x": 1}, (0.5, -2.0), 0.5)
+
+
 def test_repeats_count_by_their_mean_over_those_that_did_not_fail():
     repeats = [
         Past({"x": 1}, "finished", 7, 0.8, 100, [-1.0]),
@@ -86,4 +98,6 @@ def test_repeats_count_by_their_mean_over_those_that_did_not_fail():
     ]
     assert combine(repeats) == Past({"x": 1}, "finished", 7, pytest.approx(0.7), 100, [-2.0])
     assert combine(repeats[2:]).status == "failed"
-    assert combine([Past({}, "pruned", 7, 0.1, 5)] * 2).status == "pruned"
+    stopped = Past({"x": 1}, "pruned", 7, 0.1, 5, [0.0])
+    assert combine([stopped, *repeats[:2]]) == combine(repeats)
+    assert combine([stopped, stopped, repeats[2]]) == stopped

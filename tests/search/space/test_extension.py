@@ -65,6 +65,12 @@ def test_a_users_function_may_split_the_memory_in_its_own_way():
     assert space(extend).replay({"body": 0.025}).budgets == {"body": 115, "*": 99}
 
 
+@pytest.mark.parametrize("off", [-3, 3])
+def test_budgets_of_a_users_function_may_be_rounded(off):
+    found = space(lambda trial, s: replace(s, ratio=10.0, budgets={"stem": 200, "body": 200, "fc": 136 + off}))
+    assert found.replay({}).budgets["fc"] == 136 + off
+
+
 def test_a_name_drawn_again_keeps_its_value():
     def extend(trial, suggestion):
         return replace(suggestion, args={name: trial.suggest_float("x", 0.0, 1.0) for name in "ab"})
@@ -103,6 +109,11 @@ def test_a_name_drawn_again_keeps_its_value():
         (lambda trial, s: trial.suggest_float("x", float("nan"), 1.0), r"'x': low: .*finite number"),
         (lambda trial, s: trial.suggest_int("n", 3, 1), r"'n': low <= high must hold, but got low=3, high=1$"),
         (lambda trial, s: trial.suggest_int("n", 0.5, 1), r"'n': low and high must be whole, but got low=0.5, high=1$"),
+        (lambda trial, s: trial.suggest_int("n", 1, 2.5), r"'n': low and high must be whole, but got low=1, high=2.5$"),
+        (
+            lambda trial, s: replace(s, ratio=10.0, budgets={"stem": 200, "body": 200, "fc": 132}),
+            r"keep 532 of 5360 scalars, but its ratio 10 says 536",
+        ),
         (lambda trial, s: trial.suggest_categorical("c", []), r"'c': choices must be .* but got \[\]$"),
         (lambda trial, s: trial.suggest_categorical("c", [(1, 2)]), r"'c': choices must be .* got \[\(1, 2\)\]$"),
         (lambda trial, s: trial.suggest_float(3, 0.0, 1.0), r"a parameter's name must be text, but got 3"),

@@ -36,10 +36,21 @@ def test_a_superset_holds_what_was_fixed_before():
 
 @pytest.mark.parametrize(
     "fields",
-    [{"methods": ["snip"]}, {"lr": 0.3}, {"lr": {"low": 0.6, "high": 0.9}}, {"methods": {"rps": {"args": {"k": 3}}}}],
+    [
+        {"methods": ["snip"]},
+        {"lr": 0.3},
+        {"lr": {"low": 0.6, "high": 0.9}},
+        {"lr": {"choices": [0.4, 0.6]}},
+        {"methods": {"rps": {"args": {"k": 3}}}},
+    ],
 )
 def test_what_lies_outside_is_not_found(fields):
     assert locate(space(**{"methods": ["rps"], **fields}), other(1, methods=["rps"], lr=0.5)) is None
+
+
+@pytest.mark.parametrize("lr", [{"low": 0.5, "high": 1}, {"low": 0.1, "high": 0.5}, {"choices": [0.4, 0.5]}])
+def test_the_ends_of_a_range_and_the_choices_lie_inside(lr):
+    assert locate(space(methods=["rps"], lr=lr), other(1, methods=["rps"], lr=0.5)).lr == 0.5
 
 
 def test_budgets_of_other_groups_are_not_found():
