@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from search.errors import UserError
-from search.proposing import ExhaustedError, Proposer
+from search.proposing import ExhaustedError, Past, Proposer
 from search.proposing import grid as grid_module
 from search.proposing.grid import whole_space
 from search.space import Space
@@ -113,3 +113,26 @@ def test_only_choices_and_whole_numbers_are_walked_through_and_not_too_many(monk
     assert (sorted(point["wd"] for point in points), all_of_it) == (list(range(1, 61)), True)
     points, all_of_it = whole_space(space(endless), 0)
     assert (sorted(point["wd"] for point in points), all_of_it) == (list(range(60)), False)
+
+
+@pytest.mark.parametrize("status", ["finished", "failed", "running"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "qmc", "grid"])
+def test_a_restored_search_of_a_small_space_proposes_what_is_left_and_nothing_twice(sampler, status):
+    fields = SpaceSpec(methods=["rps"], ratio={"choices": [2, 4, 8]}, lr={"choices": [0.1, 0.2]}, budgets="global")
+    small = Space(fields, {"fc": (10, 10)})
+    whole = Proposer(small, sampler=sampler)
+    proposed = [whole.ask()[1] for _ in range(6)]
+    resumed = Proposer(small, sampler=sampler)
+    values = {"accuracy": 0.5, "memory": 100.0} if status == "finished" else {}
+    resumed.restore(Past(s.params, status, number, **values) for number, s in enumerate(proposed[:5]))
+    assert resumed.ask() == (5, proposed[5])
+    with pytest.raises(ExhaustedError):
+        resumed.ask()
+
+
+def test_numbers_go_on_behind_the_highest_of_a_restored_search():
+    proposer = Proposer(space(whole_numbers), sampler="random")
+    proposer.restore(
+        [Past({"wd": 3}, "finished", 7, 0.5, 9.0), Past({"wd": 4}, "failed", 2), Past({"wd": 5}, "failed")]
+    )
+    assert proposer.ask()[0] == 8

@@ -68,3 +68,42 @@ def test_a_search_that_began_with_one_method_finds_the_better_one():
 def test_where_no_proposal_has_ended_all_methods_are_drawn():
     proposer = Proposer(space(), seed=7, enqueue_known=False)
     assert {proposer.ask()[1].method for _ in range(30)} == set(BEST_RATE)
+
+
+@pytest.mark.parametrize("methods", [["rps", "snip"], ["rps"]])
+def test_what_was_taken_back_is_in_flight_for_no_model(methods):
+    """In a small space most of what a sampler draws is known, and what is known is taken back."""
+    fields = SpaceSpec(methods=methods, budgets="global", lr=0.1, ratio={"choices": list(range(2, 40))})
+    proposer = Proposer(Space(fields, SHAPES), startup_trials=4)
+    for done in range(30):
+        number, suggestion = proposer.ask()
+        if done > 2:
+            proposer.tell(number, status="finished", accuracy=0.5, memory=1e5 / suggestion.ratio)
+    overall = proposer._model if len(methods) == 1 else proposer._model._over_all
+    assert sorted(overall._running) == sorted(proposer.in_flight) == [0, 1, 2]
+    states = [trial.state.name for trial in overall._study.get_trials(deepcopy=False)]
+    assert states.count("RUNNING") == 3
+    if len(methods) > 1:
+        assert all(not model._running for model in proposer._model._models.values())
+
+
+def test_choices_that_are_equal_in_number_keep_their_types():
+    """Optuna's distributions are kept, and 0 and 1 are equal to false and true."""
+    for sampler in ("tpe", "nsga2"):
+        for choices in ([0, 1], [False, True], [0.0, 1.0]):
+            args = {"k": {"choices": choices}}
+            fields = SpaceSpec(methods={"rps": {"args": args}}, budgets="global", lr=0.1)
+            drawn = [
+                s.args["k"] for s in run_plain(Proposer(Space(fields, SHAPES), sampler=sampler, startup_trials=2), 12)
+            ]
+            assert {type(value) for value in drawn} == {type(choices[0])}
+            assert set(drawn) == {0, 1}
+
+
+def run_plain(proposer, trials):
+    proposed = []
+    for _ in range(trials):
+        number, suggestion = proposer.ask()
+        proposer.tell(number, status="finished", accuracy=0.5, memory=1e5 / suggestion.ratio)
+        proposed.append(suggestion)
+    return proposed
