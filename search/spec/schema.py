@@ -300,7 +300,7 @@ class Spec(SpecModel):
     def _no_path(cls, name: str) -> str:
         if name in (".", "..") or "/" in name or "\\" in name:
             raise ValueError(f"a name must be no path, but got {name!r}; --storage says where results go")
-        if "\n" in name or not name.strip():
+        if "\n" in name or "\0" in name or not name.strip():
             raise ValueError(f"a name is one line that says something, but got {name!r}")
         return name
 

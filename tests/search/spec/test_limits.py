@@ -47,6 +47,7 @@ REFUSED = [
     (f"name: {'a' * 101}", "at most 100 characters"),
     ("name: a/b", "a name must be no path"),
     ("name: ..", "a name must be no path"),
+    ('name: "a\\0b"', r"a name is one line that says something, but got 'a\\x00b'"),
     ("seed: 9223372036854775808", "less than 9223372036854775808"),
     ("claims: [{claim: a, of: {method: rps}, against: {method: rand}, each: rato}]", "did you mean 'ratio'"),
     ("claims: [{claim: a, of: {metod: rps}, against: {method: rand}}]", "did you mean 'method'"),
