@@ -19,7 +19,17 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, n
         Ascending indices of the chosen images and of the others.
     """
     rank, size, chance = _ranks(labels, seed)
-    return _first(np.lexsort((chance, (rank + 0.5) / size)), count)
+    chosen, rest = _first(np.lexsort((chance, (rank + 0.5) / size)), count)
+    classes, which, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    got = np.bincount(which[chosen], minlength=len(classes))
+    if np.all(abs(got * len(labels) - sizes * count) <= len(labels)):
+        return chosen, rest
+    # Many classes that are too small for one image leave all to the others: here the largest remainders decide.
+    kept, remainder = np.divmod(sizes * count, len(labels))
+    firsts = chance[rank == 0][np.argsort(labels[rank == 0])]
+    kept[np.lexsort((firsts, -remainder))[: count - kept.sum()]] += 1
+    inside = rank < kept[which]
+    return np.flatnonzero(inside), np.flatnonzero(~inside)
 
 
 def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -22,6 +22,18 @@ def test_small_classes_are_not_taken_first():
     assert chosen.max() < 57  # a tenth of one image is none
 
 
+@pytest.mark.parametrize(("large", "small", "count"), [(56, 4, 29), (500, 500, 100), (30, 300, 33), (2, 60, 20)])
+def test_many_small_classes_are_not_passed_over(large, small, count):
+    """All of what a tenth of the images is was taken from the one large class."""
+    labels = np.repeat(np.arange(small + 1), [large] + [1] * small)
+    chosen, rest = stratified(labels, count, seed=0)
+    assert sorted([*chosen, *rest]) == list(range(large + small))
+    assert np.all(np.diff(chosen) > 0)
+    assert np.sum(labels[chosen] == 0) == pytest.approx(large * count / (large + small), abs=1)
+    other, _ = stratified(labels, count, seed=1)
+    assert not np.array_equal(other, chosen)
+
+
 def test_balanced_takes_equal_numbers_and_fills_up_where_a_class_is_short():
     labels = np.repeat([0, 1, 2], [50, 30, 2])
     assert np.bincount(labels[balanced(labels, 12, seed=0)]).tolist() == [5, 5, 2]
