@@ -193,3 +193,12 @@ def test_digits_refuse_what_means_nothing_to_them(field):
 def test_a_path_that_the_system_refuses_is_named(name):
     with pytest.raises(UserError, match=rf"data '{name}': cannot be read \(File name too long: '/aaa"):
         load_dataset(DataSpec(name=name, path="/" + "a" * 300))
+
+
+@pytest.mark.parametrize("field", ["train_limit", "test_limit"])
+def test_one_image_of_each_class_is_enough_of_a_limit_and_fewer_are_not(field):
+    data = load_dataset(DataSpec(**{field: 10}))
+    part = data.train if field == "train_limit" else data.test
+    assert sorted(part.labels.tolist()) == list(range(10))
+    with pytest.raises(UserError, match=rf"data\.{field}=9 is less than one image for each of 10 classes"):
+        load_dataset(DataSpec(**{field: 9}))
