@@ -206,6 +206,11 @@ def test_an_accuracy_that_is_none_is_named_before_anything_is_computed(accuracy,
     assert "model.json: damaged" in refused("evaluate", out)
 
 
+def test_the_data_is_looked_for_where_it_is_said_to_lie_now(call, runs, refused, tmp_path):
+    out = exported(call, runs, tmp_path / "out", "rps")
+    assert "data.path: leave it out, digits are embedded" in refused("evaluate", out, "--data", tmp_path)
+
+
 def test_a_folder_that_holds_no_export_is_named(refused, tmp_path):
     assert "no exported model" in refused("evaluate", tmp_path)
     assert "no exported model" in refused("evaluate", tmp_path / "nothing" / "model.safetensors")
