@@ -30,6 +30,7 @@ def test_a_users_function_is_found_in_the_current_folder_and_what_breaks_its_mod
         resolve("model", "mine_missing:net", MODELS)
     assert sys.path == before
     assert resolve("model", "mine_found:net", MODELS)() == 7
+    assert sys.path == [*before, str(tmp_path)], "what is installed comes before files that are called like it"
     with pytest.raises(UserError, match="cannot import mine_broken"):
         resolve("model", "mine_broken:net", MODELS)
 

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from search.config import describe_config
+from search.exporting.card import model_card
 from search.methods import compress, load_trained
 from search.results import Folder, ResultStore
 from search.trial import build, workbench
@@ -138,6 +139,12 @@ def test_the_card_tells_what_the_file_is(call, runs, tmp_path):
     assert "# mlp, compressed by rand" in card
     assert "10 classes, 1x8x8 images" in card
     assert config_of("rand").trial_id in card
+    operations = "| operations for one image |"
+    assert f"{operations} 0 |" not in card
+    facts = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert f"{operations} 0 |" in model_card({**facts, "flops": None}, {"budgets": None}), "rows of early versions"
+    row = {"budgets": {"fc|`1": 12}}
+    assert "| `fc??1` | 12 |" in model_card(facts, row), "no name ends a cell"
 
 
 def test_a_trial_that_cannot_be_exported_is_refused(runs, refused, tmp_path):

@@ -16,6 +16,8 @@ BAD = {
     "model": {"model": ModelSpec(name="os.path:join")},
     "model of a module that only begins alike": {"model": ModelSpec(name="torchvision.models.x:f")},
     "data set": {"data": DataSpec(name="subprocess:getoutput")},
+    "method that is one of the harmless models": {"method": "torchvision.models:resnet18"},
+    "data set that is one of the harmless models": {"data": DataSpec(name="torchvision.models:resnet18")},
 }
 
 
