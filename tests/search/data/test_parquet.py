@@ -108,3 +108,10 @@ def test_a_file_whose_names_are_damaged_is_refused(tmp_path, write_parquet):
     path.write_bytes(content.replace(b"label", b"lab\xfal"))
     with pytest.raises(UserError, match=r"mine\.parquet: not a readable Parquet file"):
         parquet(spec(path))
+
+
+def test_what_is_left_out_of_the_test_part_is_named_too(tmp_path, write_parquet, encode):
+    write_parquet(tmp_path / "train.parquet", columns={"image": [encode(0), b"broken"], "label": [0, 1]})
+    write_parquet(tmp_path / "test.parquet", columns={"image": [b"broken", encode(1)], "label": [0, 1]})
+    raw = parquet(spec(tmp_path, max_corrupt_fraction=0.5))
+    assert raw.skipped == ("train.parquet row 1", "test.parquet row 0")
