@@ -222,9 +222,14 @@ class Ledger:
     def _recall(self, journal: Sequence[Mapping[str, Any]], finished: Mapping[str, Mapping[str, Any]]) -> None:
         """Rebuild the state of an interrupted search from its tables."""
         ids = {(row["number"], row["repeat"]): trial_id for trial_id, row in finished.items()}
+        read: dict[str | None, TrialConfig] = {}  # Both tables hold the same text of a trial.
         for row in [*journal, *finished.values()]:
+            config = read.get(row["config_json"])
+            if config is None:
+                config = with_current(recorded_config(row), self._spec.data, self._spec.model, self._spec.train)
+                read[row["config_json"]] = config
             run = Run(
-                with_current(recorded_config(row), self._spec.data, self._spec.model, self._spec.train),
+                config,
                 row["number"],
                 row["repeat"],
                 recorded_params(row),

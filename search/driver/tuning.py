@@ -208,9 +208,11 @@ def _scheduler(
         return FirstComeScheduler()
     judged = judged_rows(finished, experiment.spec)
     memory = {row["trial_id"]: row[experiment.spec.objectives.memory] for row in judged}
-    for row in store.read("epochs", ["trial_id", "epoch", "accuracy_val"]).to_pylist():
-        if memory.get(row["trial_id"]):
-            moasha.report(row["trial_id"], row["epoch"], row["accuracy_val"], memory[row["trial_id"]])
+    epochs = store.read("epochs", ["trial_id", "epoch", "accuracy_val"])
+    columns = (epochs[name].to_pylist() for name in ("trial_id", "epoch", "accuracy_val"))
+    for trial_id, epoch, accuracy in zip(*columns, strict=True):
+        if memory.get(trial_id):
+            moasha.recall(trial_id, epoch, accuracy, memory[trial_id])
 
     ended = _by_number(finished)
 
@@ -265,10 +267,11 @@ def _clear_leftovers(experiment: Experiment, ledger: Ledger) -> None:
 def _known_epochs(store: ResultStore, finished: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return the last recorded epoch of each trial that is not finished."""
     done = {row["trial_id"] for row in finished}
+    epochs = store.read("epochs", ["trial_id", "epoch"])
     known: dict[str, int] = {}
-    for row in store.read("epochs", ["trial_id", "epoch"]).to_pylist():
-        if row["trial_id"] not in done:
-            known[row["trial_id"]] = max(row["epoch"], known.get(row["trial_id"], 0))
+    for trial_id, epoch in zip(epochs["trial_id"].to_pylist(), epochs["epoch"].to_pylist(), strict=True):
+        if trial_id not in done:
+            known[trial_id] = max(epoch, known.get(trial_id, 0))
     return known
 
 

@@ -46,8 +46,8 @@ def rung_levels(grace_epochs: int, reduction_factor: float, max_epochs: int) -> 
 class MOASHA:
     """Says of each report whether its trial goes on.
 
-    A restart needs no state of its own: reporting the epochs again, in any order that keeps each trial's own, rebuilds
-    the rungs. What it says of those epochs is void then: it said another thing while fewer had reached the rung.
+    A restart needs no state of its own: :meth:`recall` takes the epochs again, in any order that keeps each trial's
+    own. It judges none of them: they were, while fewer had reached the rung.
     """
 
     def __init__(
@@ -86,15 +86,22 @@ class MOASHA:
             accuracy: Validation accuracy; one that is not finite ranks last.
             memory: Memory of the trial's model, above 0.
         """
+        reached = self._enter(trial_id, epoch, accuracy, memory)
+        return self._judge_latest(reached[-1]) if reached else "continue"
+
+    def recall(self, trial_id: str, epoch: int, accuracy: float, memory: float) -> None:
+        """Take a trial's result that was judged before a restart. See :meth:`report`."""
+        self._enter(trial_id, epoch, accuracy, memory)
+
+    def _enter(self, trial_id: str, epoch: int, accuracy: float, memory: float) -> list[int]:
+        """Place a trial on the rungs that it has reached, and return those that are new to it."""
         reached = [level for level in self.levels if level <= epoch and trial_id not in self._rungs[level]]
-        if not reached:
-            return "continue"
         loss = -accuracy if math.isfinite(accuracy) else 0.0
         behind = 0.0 if accuracy > self._reference_accuracy else BEHIND
         for level in reached:
             # At the first rung many only guess that do well later.
             self._rungs[level][trial_id] = (loss, math.log(memory) + (behind if level > self.levels[0] else 0.0))
-        return self._judge_latest(reached[-1])
+        return reached
 
     def _judge_latest(self, level: int) -> Verdict:
         rung = self._rungs[level]

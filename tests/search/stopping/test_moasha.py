@@ -120,14 +120,16 @@ def test_memories_count_by_their_logarithm():
             assert squared.report(str(index), 1, accuracy, memory**2) == verdict
 
 
-def test_an_epoch_reported_again_after_a_restart_counts_once():
+def test_an_epoch_recalled_after_a_restart_counts_once():
     asha, again = rungs(), rungs()
-    reports = [(str(i), 1, (i * 37 % 29) / 29, 10 + i) for i in range(29)]
+    reports = [(str(i), epoch, (i * 37 % 29) / 29, 10 + i) for i in range(29) for epoch in (1, 2)]
     for report in reports:
         asha.report(*report)
-        again.report(*report)
-        assert again.report(*report) == "continue"
-    assert again.report("new", 1, 0.5, 12) == asha.report("new", 1, 0.5, 12)
+        again.recall(*report)
+    assert again._rungs == asha._rungs
+    assert again.report(*reports[-1]) == "continue"
+    for memory in (9, 12, 80):
+        assert again.report(f"new{memory}", 2, 0.5, memory) == asha.report(f"new{memory}", 2, 0.5, memory)
 
 
 def test_a_trial_that_skips_epochs_is_judged_at_the_rung_it_passed():
