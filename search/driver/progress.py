@@ -34,7 +34,7 @@ class Progress:
         counts: Ended trials by status.
         running: Epoch that each running trial has reached.
         seconds: Time of ended trials by what it went into: setup, training, evaluation.
-        trouble: What stops the search, if anything does.
+        trouble: What stops the search, if anything does, and what to do about it.
     """
 
     experiment: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LOST_CHECK_S = 1.0
 EPOCHS_FLUSH_S = 30.0
+# What a file system says that has no room left, or none for this user.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class FolderLostError(Exception):
@@ -150,7 +153,8 @@ class Recorder(Callback):
             yield
         except OSError as error:
             self._ledger.stop_reason = f"the results cannot be written: {error}"
-            self._progress.trouble = self._ledger.stop_reason
+            remedy = "make room" if error.errno in FULL else "see to it that they can be"
+            self._progress.trouble = f"{self._ledger.stop_reason}; {remedy}"
 
     def _take_epoch(self, trial_id: str, row: dict[str, Any]) -> None:
         """Buffer an epoch, unless it is known: a trial that goes on from a checkpoint tells all of its epochs."""

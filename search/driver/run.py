@@ -116,7 +116,7 @@ def run_search(
         except ClusterError as error:
             raise UserError(str(error)) from error
     if progress.trouble:
-        raise UserError(f"{progress.trouble}; make room, then: rps-search resume {experiment.folder}")
+        raise UserError(f"{progress.trouble}, then: rps-search resume {experiment.folder}")
     wall = time.monotonic() - began
     exhausted = ledger.exhausted if ledger.complete else None
     return Outcome(

@@ -95,16 +95,19 @@ def vit(
         image_size: Side of the images in pixels, a multiple of ``patch_size``.
         width: Factor on ``dim``, above 0; the product is rounded to a multiple of ``heads``.
         patch_size: Side of a patch in pixels.
-        dim: Length of a token at width 1.
+        dim: Length of a token at width 1, a multiple of ``heads``.
         depth: Number of encoder blocks.
         heads: Attention heads in each.
 
     Raises:
-        ValueError: If a size is below 1 or the patches do not tile the image.
+        ValueError: If a size is no whole number or below 1, the heads do not share ``dim`` evenly, or the patches do
+            not tile the image.
     """
     for name, value in {"patch_size": patch_size, "dim": dim, "depth": depth, "heads": heads}.items():
-        if value < 1:
-            raise ValueError(f"{name} >= 1 must hold, but got {name}={value}")
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, but got {name}={value!r}")
+    if dim % heads:
+        raise ValueError(f"dim must be a multiple of heads, but got dim={dim} and heads={heads}")
     if image_size % patch_size:
         raise ValueError(
             f"image_size must be a multiple of patch_size, but got image_size={image_size} and patch_size={patch_size}"

@@ -1,3 +1,5 @@
+import errno
+import os
 import threading
 
 import pytest
@@ -127,19 +129,30 @@ def test_a_trial_that_ran_out_of_time_says_so(world):
     assert not world.folder.exists(timeout_path(trial_id))
 
 
-def test_a_full_disk_stops_the_search_and_nothing_is_lost(world, end_of, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "; make room"),
+        (errno.EDQUOT, "; make room"),
+        (errno.EACCES, "; see to it that they can be"),
+    ],
+)
+def test_where_results_cannot_be_written_the_search_stops_and_nothing_is_lost(
+    world, end_of, monkeypatch, number, remedy
+):
     trial = start(world, "t0")
     run = world.searcher.runs["t0"]
     world.folder.write_whole(running_path(run.config.trial_id), b"checkpoint")
     report(world, trial, [1], end_of(run))
     with monkeypatch.context() as broken:
 
-        def full(*_, **__):
-            raise OSError(28, "No space left on device")
+        def fail(*_, **__):
+            raise OSError(number, os.strerror(number))
 
-        broken.setattr(world.store, "append", full)
+        broken.setattr(world.store, "append", fail)
         wait_for(world, lambda: world.progress.trouble)
-    assert "No space left on device" in world.progress.trouble
+    assert os.strerror(number) in world.progress.trouble
+    assert world.progress.trouble.endswith(remedy)
     assert world.searcher.suggest("t1") == "FINISHED"
     assert world.folder.exists(running_path(run.config.trial_id)), "until its row is written, the checkpoint stays"
     world.recorder.close()

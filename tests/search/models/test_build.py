@@ -160,7 +160,9 @@ def test_unknown_models_are_refused():
         ("vgg11", (1, 8, 8), {}, r"image_size >= 32 must hold .*but got 8; set data.image_size=32"),
         ("mlp", CIFAR, {"hidden": [16, 0]}, r"every hidden size must be at least 1, but got hidden=\[16, 0\]"),
         ("vit", CIFAR, {"patch_size": 5}, r"image_size=32 and patch_size=5"),
-        ("vit", CIFAR, {"heads": 0}, r"heads >= 1 must hold, but got heads=0"),
+        ("vit", CIFAR, {"heads": 0}, r"heads must be a whole number of at least 1, but got heads=0"),
+        ("vit", CIFAR, {"depth": 2.5}, r"depth must be a whole number of at least 1, but got depth=2.5"),
+        ("vit", CIFAR, {"dim": 130}, r"dim must be a multiple of heads, but got dim=130 and heads=4"),
     ],
 )
 def test_impossible_sizes_are_refused(name, shape, args, message):
