@@ -35,6 +35,8 @@ T = TypeVar("T")
 PATIENCE_WITH_OTHERS = 2.0
 # Pauses before the storage is asked again where it failed: for what a trial goes on from, and to keep its model.
 RETRY_AFTER_S = (0.5, 2.0)
+# The longest that a process that is out of time waits until its word of that is written.
+NOTE_TAKES_S = 30.0
 
 
 class TrialRunner:
@@ -227,7 +229,11 @@ class TrialRunner:
         limit = self._settings.time_limit_s
 
         def expire() -> None:
-            self._write(timeout_path(self._config.trial_id), f"{limit:g}".encode())
+            note = timeout_path(self._config.trial_id), f"{limit:g}".encode()
+            # What hangs may be the storage.
+            writing = threading.Thread(target=self._write, args=note, daemon=True)
+            writing.start()
+            writing.join(NOTE_TAKES_S)
             os._exit(1)
 
         timer = threading.Timer(limit * patience if limit is not None else threading.TIMEOUT_MAX, expire)

@@ -39,6 +39,18 @@ def failing(monkeypatch, *, epoch):
     monkeypatch.setattr(Trial, "step", fails)
 
 
+def test_a_trial_that_hangs_in_the_storage_ends_its_process(begin, monkeypatch):
+    ended, back = threading.Event(), threading.Event()
+    monkeypatch.setattr(module.os, "_exit", lambda code: ended.set())
+    monkeypatch.setattr(module, "NOTE_TAKES_S", 0.01)
+    monkeypatch.setattr(Folder, "write_whole", lambda *arguments: back.wait(60))
+    begin(time_limit_s=0.01)
+    try:
+        assert ended.wait(30)
+    finally:
+        back.set()
+
+
 def test_a_trial_that_hangs_ends_its_process_and_the_next_attempt_says_why(begin, settings, config, monkeypatch):
     ended = threading.Event()
     codes = []
