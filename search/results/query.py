@@ -127,6 +127,8 @@ class Query:
         kind = statements[0].type.name
         if kind == "EXPLAIN" and (before := _EXPLAIN.match(statements[0].query)):
             self._statement(statements[0].query[before.end() :])
+        elif kind == "MULTI" and "pivot" in sql.lower():  # It would first make a type of the values.
+            raise UserError("a PIVOT must name the values that become columns, such as ON method IN ('rps', 'rand')")
         elif kind != "SELECT":
             raise UserError(f"only reading is possible here: write a SELECT, not a statement of the kind {kind}")
         return statements[0].query

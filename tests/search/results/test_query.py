@@ -124,6 +124,9 @@ def test_a_mistake_is_answered_with_the_columns(query: Query) -> None:
         query.batches("SELCT * FROM trials")
     with pytest.raises(UserError, match=r'must be text, such as "SELECT \* FROM frontier", but got 3$'):
         query.relation(3)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^a PIVOT must name the values .*such as ON method IN \('rps', 'rand'\)$"):
+        query.batches("PIVOT trials ON method USING avg(accuracy)")
+    assert answer(query, "PIVOT trials ON method IN ('rps', 'none') USING count(*)")[0]["none"] == 0
 
 
 def test_views_are_found_however_they_are_written(query: Query) -> None:
