@@ -24,7 +24,7 @@ from search.models import build_model
 from search.models.weights import load_weights_
 from search.training import checkpoint, masked, measure
 from search.training.earning import compile_if_it_pays
-from search.training.engine import choose_engine
+from search.training.engine import choose_engine, sharing_buffers
 from search.training.recalibrate import recalibrate
 from search.training.trainer import DivergedError, EpochReport, Trainer, under, within
 
@@ -282,11 +282,16 @@ def workbench(config: TrialConfig, data: ImageData, device: torch.device, weight
     """
     return Workbench(
         config,
-        build=lambda width: _started(config, data, width, weights).to(device),
+        build=lambda width: _moved(_started(config, data, width, weights), device),
         sketch=lambda width: build(config, data, width, check_output=False),
         scoring_batches=lambda: _scoring_batches(config, data, device),
         example_input=torch.zeros(1, *data.shape, device=device),
     )
+
+
+def _moved(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    with sharing_buffers(model):
+        return model.to(device)
 
 
 def _started(config: TrialConfig, data: ImageData, width: float, weights: bytes | None) -> torch.nn.Module:

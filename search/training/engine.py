@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +14,8 @@ from search.errors import UserError
 
 # Floats in the widest vector register of a processor.
 VECTOR_CHANNELS = 16
+# Dimensions of a batch of images, and of the weights of its convolutions.
+IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,12 @@ class Engine:
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device and the layout, in place, and return it."""
-        return model.to(self.device).to(memory_format=self.memory_format)
+        with sharing_buffers(model):
+            return model.to(self.device)._apply(self._laid_out)
+
+    def _laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
+        # nn.Module.to would lay out volumes too, for which the layouts of images are none.
+        return tensor.to(memory_format=self.memory_format) if tensor.dim() == IMAGES else tensor
 
     def laid_out_for(self, model: nn.Module) -> Engine:
         """Return this engine with the layout that suits a model, which compression may have made narrower."""
@@ -75,6 +83,23 @@ def choose_engine(model: nn.Module, precision: Literal["auto", "float32", "bfloa
     else:
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     return Engine(device, dtype, torch.contiguous_format).laid_out_for(model)
+
+
+@contextlib.contextmanager
+def sharing_buffers(model: nn.Module) -> Iterator[None]:
+    """Within, ``model.to`` moves a buffer that several modules hold once for all: by itself it gives each its own.
+
+    Files hold such a buffer once, and would not fit the model any more.
+    """
+    holders: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                holders.setdefault(id(buffer), []).append((module, name))
+    yield
+    for (first, name), *others in holders.values():
+        for module, other in others:
+            module._buffers[other] = first._buffers[name]
 
 
 def computes_channels_last(model: nn.Module, device: torch.device) -> bool:

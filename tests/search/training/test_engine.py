@@ -37,3 +37,22 @@ def test_a_model_that_was_made_narrower_is_laid_out_anew():
     for _ in range(5):
         model(torch.randn(64, 3, 16, 16).contiguous(memory_format=narrow.memory_format)).square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_what_is_no_image_keeps_its_layout():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv3d(1, 2, 2))
+    choose_engine(model, "float32", gpu=False).place(model)
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert model[1].weight.is_contiguous()
+
+
+def test_a_buffer_that_several_modules_hold_is_one_after_the_move_too():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.ReLU())
+    weights = torch.rand(1, 16, 4, 4)
+    model[1].register_buffer("seen", weights)
+    model[2].register_buffer("kept", weights)
+    model[2].register_buffer("none", None)
+    choose_engine(model, "float32", gpu=False).place(model)
+    assert model[2].kept is model[1].seen
+    assert model[1].seen.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(model[1].seen, weights)
