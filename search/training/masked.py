@@ -48,7 +48,7 @@ def unpack(packed: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str
     masks = {
         name.removeprefix(BITS).removesuffix(MASK): _unpack_bits(bits, like[name.removeprefix(BITS)].shape)
         for name, bits in packed.items()
-        if name.startswith(BITS)
+        if _is_packed(name, BITS, like)
     }
     return unpack_values(packed, like, masks) | {
         name + MASK: mask.to(like[name + MASK].dtype) for name, mask in masks.items()
@@ -59,14 +59,21 @@ def unpack_values(
     packed: Mapping[str, Tensor], like: Mapping[str, Tensor], masks: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Undo :func:`pack` where the masks are known. ``like`` gives the shapes."""
-    found = {name: tensor for name, tensor in packed.items() if not name.startswith((KEPT, BITS))}
+    found = {}
     for name, values in packed.items():
-        if name.startswith(KEPT):
+        if not (_is_packed(name, KEPT, like) or _is_packed(name, BITS, like)):
+            found[name] = values
+        elif name.startswith(KEPT):
             target = name.removeprefix(KEPT)
             dense = torch.zeros(like[target].shape, dtype=values.dtype)
             dense[masks[target].cpu()] = values
             found[target] = dense
     return found
+
+
+def _is_packed(name: str, prefix: str, like: Mapping[str, Tensor]) -> bool:
+    """Return whether :func:`pack` put the prefix there: a model may have a module of that very name."""
+    return name.startswith(prefix) and name not in like
 
 
 def _unpack_bits(bits: Tensor, shape: torch.Size) -> Tensor:

@@ -32,3 +32,14 @@ def test_a_buffer_that_only_looks_like_a_mask_is_left_alone():
     assert masks_in(state) == {}
     assert masks_in({"w": torch.zeros(2), "w_mask": torch.tensor([0.5, 1.0])}) == {}
     assert pack(state, masks_in(state)) == state
+
+
+def test_modules_of_any_name_are_packed():
+    names = ("bits.weight", "kept.weight", "kept.bits.weight")
+    state = {name: torch.tensor([[1.0, 0.0], [0.0, 2.0]]) for name in names}
+    state |= {f"{name}_mask": (state[name] != 0).float() for name in names[1:]}
+    packed = pack(state, masks_in(state))
+    assert packed["kept.kept.weight"].numel() == 2
+    found = unpack(packed, state)
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
