@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from baselines.copying import copied
 
 _POINTWISE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus),
@@ -80,7 +81,7 @@ def channel_groups(model: nn.Module, example_input: Tensor) -> list[ChannelGroup
         ValueError: If the model cannot be traced.
     """
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(model).eval())
+        traced = fx.symbolic_trace(copied(model).eval())
     except Exception as error:  # symbolic tracing runs the user's code and may fail in any way
         raise ValueError(
             f"channels are found by torch.fx, which cannot trace {type(model).__name__}: {error}"
@@ -133,7 +134,7 @@ class _Walk:
     def _module(self, node: fx.Node, value: _Value | None) -> _Value | None:
         name = str(node.target)
         module = self.modules[name]
-        if name in self.shared:
+        if name in self.shared or _computes_its_weight(module):
             return None
         if isinstance(module, nn.Linear):
             return self._layer(name, module.out_features, len(_shape(node)) - 1, value)
@@ -240,6 +241,11 @@ def _is_written(sizes: tuple[Any, ...], dim: int) -> bool:
 def _shape(node: fx.Node) -> tuple[int, ...]:
     meta = node.meta.get("tensor_meta")
     return tuple(meta.shape) if meta is not None and hasattr(meta, "shape") else ()
+
+
+def _computes_its_weight(module: nn.Module) -> bool:
+    """Return whether a layer's weight is no parameter of its own, but made of others, as weight normalisation does."""
+    return hasattr(module, "weight") and "weight" not in module._parameters
 
 
 def _is_depthwise(module: nn.Module) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from baselines.channel_graph import ChannelGroup, channel_groups
+from baselines.copying import copied
 from baselines.layers import prunable_weights
 from baselines.masks import masks_of
 from baselines.pruning import score
@@ -87,7 +87,7 @@ def prune_channels_(
         model, config.method, loss_fn=loss_fn, batches=evidence, example_input=example_input, seed=config.seed
     )
     kept = _choose(model, groups, scores, config)
-    cut_(model_copy := copy.deepcopy(model), groups, kept)
+    cut_(model_copy := copied(model), groups, kept)
     try:  # a network that does not fit together fails here, and not in place
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model_copy.eval()(example_input)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 import time
@@ -13,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from baselines.copying import copied
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def measure_cost(model: nn.Module, example_input: Tensor, *, repeats: int = 10) 
     """
     if repeats < 1:
         raise ValueError(f"repeats >= 1 must hold, but got {repeats}")
-    subject = copy.deepcopy(model).eval()
+    subject = copied(model).eval()
     times = []
     flops = count_flops(subject, example_input)
     with torch.inference_mode():

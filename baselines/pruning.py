@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.weight_norm import WeightNorm
 
+from baselines.copying import copied
 from baselines.layers import prunable_weights
 from baselines.masks import apply_masks_, masks_of
 from baselines.scorers import Method, Scorer, find_method, run_scorer
@@ -174,9 +175,15 @@ def _copied(model: nn.Module) -> nn.Module:
         raise ValueError(
             f"weights must be real, but these are on the meta device (layer {layer_name(unreal)!r}): use model.to_empty"
         )
+    for name, module in model.named_modules():
+        if any(isinstance(hook, WeightNorm) for hook in module._forward_pre_hooks.values()):
+            raise ValueError(
+                f"weights must be read as they are, but torch.nn.utils.weight_norm divides those of layer {name!r} by "
+                "norms that would become zero: use torch.nn.utils.parametrizations.weight_norm, which stays dense"
+            )
     try:
-        return copy.deepcopy(model)
-    except RuntimeError as error:  # what torch.nn.utils.weight_norm computes is kept on the layer, and is no leaf
+        return copied(model)
+    except RuntimeError as error:
         raise ValueError(f"scores are computed on a copy, but {type(model).__name__} has none: {error}") from error
 
 

@@ -166,3 +166,9 @@ def test_models_that_cannot_be_traced_are_an_error():
 
     with pytest.raises(ValueError, match=r"torch.fx, which cannot trace Branching"):
         channel_groups(Branching(), IMAGE)
+
+
+def test_channels_of_weights_that_are_computed_from_others_stay():
+    normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 5, 3))
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), normed, nn.Conv2d(5, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    assert summary(model) == [(4, ["2"], [], [("4", 1)])]

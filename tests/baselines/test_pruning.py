@@ -250,6 +250,33 @@ def normed():
     return nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 3)), nn.Linear(3, 2))
 
 
+def locked():
+    class Locked(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("not this one")
+
+    return Locked(4, 3)
+
+
+@pytest.mark.parametrize("settings", [{"method": "mag"}, {"method": "synflow"}])
+def test_a_model_that_keeps_what_it_computed_is_pruned_as_any_other(settings):
+    class Watched(nn.Sequential):
+        def forward(self, x):
+            self.seen = [super().forward(x)]
+            return self.seen[0]
+
+    torch.manual_seed(0)
+    model = Watched(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    fresh = nn.Sequential(*copy.deepcopy(list(model)))
+    model(torch.rand(2, 4)).sum().backward()
+    seen, example = model.seen[0], torch.zeros(1, 4)
+    for one in (model, fresh):
+        prune_(one, PruneConfig(ratio=2.0, **settings), example_input=example)
+    assert all(torch.equal(mask, masks_of(fresh)[name]) for name, mask in masks_of(model).items())
+    assert model.seen[0] is seen
+    assert seen.grad_fn is not None
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
     "call", [lambda model: prune_(model, PruneConfig(ratio=2.0)), lambda model: score(model, "mag")]
@@ -262,7 +289,8 @@ def normed():
             ValueError,
             r"on the meta device \(layer 'weight'\): use model.to_empty",
         ),
-        (normed, ValueError, "scores are computed on a copy, but Sequential has none: .*weight_norm"),
+        (normed, ValueError, "torch.nn.utils.weight_norm divides those of layer '0' by norms"),
+        (locked, ValueError, "scores are computed on a copy, but Locked has none: not this one"),
         (lambda: [nn.Linear(4, 3)], TypeError, "must be a torch.nn.Module, but got list"),
     ],
 )
