@@ -17,6 +17,8 @@ from baselines.scorers.gradients import LossFn, gradients
 ITERATIONS = 100
 """Number of scoring and pruning steps of the published method."""
 
+_CASTS = {Tensor.to, Tensor.type, Tensor.type_as, Tensor.float, Tensor.half, Tensor.bfloat16}
+
 
 def make_positive_(model: nn.Module) -> None:
     """Prepare a private copy for `synflow`, once: float64, since R multiplies the layers' sizes, and no negative value.
@@ -42,6 +44,7 @@ def synflow(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any]) ->
     One deviation: activations with an upper end (ReLU6, hardtanh) are taken without it. Positive flow grows through
     the layers, beyond any such end, and all that stands before it would have no gradient at all. Gates (sigmoid,
     hardsigmoid) keep theirs, for products of unbounded factors overflow: what decides a saturated gate scores zero.
+    A model that casts to a format of its own (``x.float()``) computes in float64 all the same.
 
     Args:
         model: A private copy after `make_positive_`.
@@ -49,7 +52,7 @@ def synflow(model: nn.Module, loss_fn: LossFn | None, batches: Sequence[Any]) ->
         batches: The input's shape is that of the first tensor in the first batch, for one example.
     """
     weights = scored_weights(model)
-    with _Unbounded():
+    with _Unbounded(), _Double():
         flow = model(_ones_like_input(batches[0], next(iter(weights.values()))))
     grads = gradients(flow.sum(), weights)
     return {name: grads[name].mul_(w.detach()).abs_() for name, w in weights.items()}
@@ -66,6 +69,18 @@ class _Unbounded(TorchFunctionMode):
         if func is F.hardtanh:
             return _from_below(*args, **kwargs or {})
         return func(*args, **kwargs or {})
+
+
+class _Double(TorchFunctionMode):
+    """Casts to other floating-point formats as casts to float64, which the weights are in and the flow needs."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **kwargs or {})
+        if func in _CASTS and isinstance(result, Tensor) and result.is_floating_point():
+            return args[0].to(result.device, torch.float64)
+        return result
 
 
 def _from_below(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:

@@ -119,3 +119,39 @@ def test_schedule_prunes_step_by_step(mlp):
     hundred = prune_(mlp(), PruneConfig(method="synflow", ratio=3.0), example_input=EXAMPLE)
     assert sparse_summary(once).kept == sparse_summary(hundred).kept
     assert any(not torch.equal(masks_of(once)[name], mask) for name, mask in masks_of(hundred).items())
+
+
+@pytest.mark.parametrize(
+    "cast",
+    [
+        lambda x: x.float(),
+        lambda x: x.to(torch.float32),
+        lambda x: x.to("cpu", dtype=torch.bfloat16),
+        lambda x: x.to(device="cpu"),
+        lambda x: x.type(torch.float32),
+        lambda x: x.type_as(torch.zeros(1)),
+        lambda x: x.half(),
+    ],
+)
+def test_a_model_that_casts_its_input_is_scored_as_one_that_does_not(cast):
+    class Casting(nn.Sequential):
+        def forward(self, x):
+            return super().forward(cast(x))
+
+    torch.manual_seed(0)
+    layers = nn.Flatten(), nn.Linear(192, 5), nn.ReLU(), nn.Linear(5, 2)
+    expected, found = (score(kind(*layers), "synflow", example_input=EXAMPLE) for kind in (nn.Sequential, Casting))
+    assert all(torch.equal(found[name], scores) for name, scores in expected.items())
+
+
+def test_what_casts_to_whole_numbers_still_does():
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = nn.Embedding(4, 2)
+
+        def forward(self, x):
+            return self.rows(x.flatten(1).to(torch.int64))
+
+    scores = score(Rows(), "synflow", example_input=EXAMPLE)["rows.weight"]
+    assert scores.any(1).tolist() == [False, True, False, False]
