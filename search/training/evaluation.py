@@ -13,6 +13,8 @@ from search.training.plain import is_compressed, plain_copy
 
 # Large enough to keep a device busy, small enough that activations of 32x32 images stay in tens of megabytes.
 EVAL_BATCH_SIZE = 500
+# Pixels of a batch: of larger images it holds fewer, or judging a model would take more memory than training it.
+EVAL_PIXELS = 2**21
 
 
 @torch.inference_mode()
@@ -25,14 +27,14 @@ def evaluate(model: nn.Module, split: DeviceSplit, data: ImageData, engine: Engi
         data: The data set, for its normalisation.
         engine: Device and precision.
     """
-    if len(split) > EVAL_BATCH_SIZE and is_compressed(model):
+    height, width = split.size
+    size = min(EVAL_BATCH_SIZE, max(1, EVAL_PIXELS // (height * width)))
+    if len(split) > size and is_compressed(model):
         # Its weights are computed once, not at every batch.
         model = engine.place(plain_copy(model))
     right = torch.zeros((), dtype=torch.int64, device=engine.device)
     loss = torch.zeros((), dtype=torch.float64, device=engine.device)
-    batches = eval_batches(
-        split, batch_size=EVAL_BATCH_SIZE, mean=data.mean, std=data.std, memory_format=engine.memory_format
-    )
+    batches = eval_batches(split, batch_size=size, mean=data.mean, std=data.std, memory_format=engine.memory_format)
     for inputs, labels in batches:
         with engine.forward_context():
             logits = model(inputs).float()
