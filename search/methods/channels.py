@@ -16,6 +16,7 @@ from baselines import (
     width_note,
 )
 from baselines.channel_graph import channel_groups
+from baselines.scorers import find_method
 from search.methods.base import Compressed, Prospect, Workbench, checked_by, least, loads_with, loss_fn
 
 
@@ -64,7 +65,7 @@ def channels(
     size = sparse_summary(model).virtual_size
     groups = channel_groups(model, bench.example_input)
     config = ChannelConfig(method=scorer, ratio=bench.config.ratio, scope=scope, floor=floor, seed=bench.config.seed)
-    batches = bench.scoring_batches()
+    batches = bench.scoring_batches() if find_method(scorer).needs == "data" else None
     prune_channels_(model, config, example_input=bench.example_input, loss_fn=loss_fn, batches=batches)
     note = width_note(model, groups)
     summary = sparse_summary(model, note=note)

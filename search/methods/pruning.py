@@ -6,6 +6,7 @@ import copy
 from typing import Literal
 
 from baselines import PruneConfig, prune_
+from baselines.scorers import find_method
 from search.methods.base import Compressed, Prospect, Workbench, checked_by, least, loss_fn, stored_sparsely
 
 
@@ -41,5 +42,7 @@ def prune(bench: Workbench, *, scope: Literal["global", "layer"] = "global", flo
         allow_empty=True,
     )
     model = bench.build(1.0)
-    prune_(model, config, loss_fn=loss_fn, batches=bench.scoring_batches(), example_input=bench.example_input)
+    # Images of all classes at once take time and memory.
+    batches = bench.scoring_batches() if find_method(config.method).needs == "data" else None
+    prune_(model, config, loss_fn=loss_fn, batches=batches, example_input=bench.example_input)
     return stored_sparsely(model)
