@@ -32,8 +32,9 @@ WHOLE = to_bytes({"a": torch.arange(100.0)}, {"epoch": 1})
         b"\x80\x04" + WHOLE,
         save({"a": torch.ones(1)}),
         save({"a": torch.ones(1)}, metadata={"version": "99", "facts": json.dumps({})}),
+        save({"a": torch.ones(1)}, metadata={"version": "0", "facts": json.dumps({})}),
     ],
-    ids=["empty", "short", "cut in the header", "cut at the end", "shifted", "foreign", "newer"],
+    ids=["empty", "short", "cut in the header", "cut at the end", "shifted", "foreign", "newer", "older"],
 )
 def test_what_is_no_whole_checkpoint_is_refused(data):
     with pytest.raises(CheckpointError):

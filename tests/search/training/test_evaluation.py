@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -34,3 +36,14 @@ def test_batches_of_large_images_hold_fewer(images, side, sizes, tiny_data) -> N
     assert accuracy == pytest.approx(labels.mean())
     right, wrong = 0.31326169, 1.31326169
     assert loss == pytest.approx(right * labels.mean() + wrong * (1 - labels.mean()))
+
+
+def test_models_are_judged_in_the_precision_that_they_train_in(tiny_data) -> None:
+    class Noting(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.dtype = (images.flatten(1) @ torch.ones(36, 3)).dtype
+            return torch.zeros(len(images), 3)
+
+    model = Noting()
+    evaluate(model, DeviceSplit.of(tiny_data.val, "cpu"), tiny_data, replace(ENGINE, autocast=torch.bfloat16))
+    assert model.dtype is torch.bfloat16
