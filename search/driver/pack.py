@@ -153,6 +153,8 @@ class PackHost:
             return dict.fromkeys(lanes, RuntimeError(called_exit(end)))
 
     def _train(self, runners: dict[str, TrialRunner]) -> dict[str, Result | Exception]:
+        owed = {lane: result for lane, runner in runners.items() if (result := runner.owed()) is not None}
+        runners = {lane: runner for lane, runner in runners.items() if lane not in owed}
         outcomes: dict[str, EpochReport | Exception] = {}
         began = time.monotonic()
         while not outcomes or time.monotonic() - began < self._settings.report_every_s:
@@ -166,7 +168,7 @@ class PackHost:
                 outcomes[lane] = runners[lane].kept(outcome)
             if any(runners[lane].must_report(outcomes[lane]) for lane in ready):
                 break
-        results: dict[str, Result | Exception] = {}
+        results: dict[str, Result | Exception] = {**owed}
         for lane, runner in runners.items():
             try:
                 result = runner.after(outcomes[lane]) if lane in outcomes else runner.end()

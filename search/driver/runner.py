@@ -88,6 +88,8 @@ class TrialRunner:
 
         Whatever goes wrong in a trial ends that trial, not the process.
         """
+        if (owed := self.owed()) is not None:
+            return owed
         trial = self.ready
         if trial is None:
             return self.end()
@@ -99,6 +101,16 @@ class TrialRunner:
         except Exception as error:
             outcome = error
         return self.after(outcome)
+
+    def owed(self) -> dict[str, Any] | None:
+        """Return what a trial that goes on from its checkpoint had reached, if early stopping judges by that.
+
+        It trains on after that only: whether the driver had heard of it is not known here.
+        """
+        trial = self._trial
+        if trial is None or not any(self._reported < epoch <= len(trial.history) for epoch in self._settings.report_at):
+            return None
+        return self._reached(trial) | {"partial_row": to_json(trial.partial_row())}
 
     def kept(self, outcome: EpochReport | Exception) -> EpochReport | Exception:
         """Write a checkpoint after an epoch, if it is time to; return the outcome, or why it is late or failed."""
@@ -129,7 +141,7 @@ class TrialRunner:
             logger.debug("trial failed", exc_info=outcome)
             return self._failed(explain(outcome))
         try:
-            return self._epoch(self._trial, outcome)
+            return self._epoch(self._trial)
         except Exception as error:
             logger.debug("trial failed", exc_info=True)
             return self._failed(explain(error))
@@ -152,18 +164,20 @@ class TrialRunner:
         self._watchdog.cancel()
         self._trial = None
 
-    def _epoch(self, trial: Trial, report: EpochReport) -> dict[str, Any]:
-        result: dict[str, Any] = {
-            "epoch": report.epoch,
-            "accuracy_val": report.accuracy_val,
+    def _epoch(self, trial: Trial) -> dict[str, Any]:
+        # The end first: where it fails, the epochs are told with that.
+        end = self._finished(trial.finish()) if trial.done else {"partial_row": to_json(trial.partial_row())}
+        return self._reached(trial) | end
+
+    def _reached(self, trial: Trial) -> dict[str, Any]:
+        """Return what a trial has to tell after its last epoch."""
+        return {
+            "epoch": trial.history[-1].epoch,
+            "accuracy_val": trial.history[-1].accuracy_val,
             "memory": getattr(trial.compressed, self._settings.memory),
             "rounds": trial.compressed.rounds,
             "epoch_rows": self._unreported(trial),
         }
-        if trial.done:
-            return result | self._finished(trial.finish())
-        result["partial_row"] = to_json(trial.partial_row())
-        return result
 
     def _begin(self, beside: Trial | None) -> Trial:
         trial_id = self._config.trial_id

@@ -257,6 +257,19 @@ def test_what_early_stopping_judges_is_reported_at_once(configs, settings, tiny_
         assert {1, 3, 4} <= {json.loads(result["epoch_rows"][-1])["epoch"] for result in results}
 
 
+def test_a_trial_that_goes_on_is_judged_before_it_trains_on(configs, settings, tiny_data, fused):
+    settings = replace(settings, report_at=frozenset({1}))
+    TrialRunner(configs[0].model_dump_json(), tiny_data, settings).step()
+    host = PackHost(tiny_data, settings, 2)
+    with ThreadPoolExecutor(2) as owners:
+        ran = list(owners.map(lambda n: own(host, str(n), [configs[n]]), range(2)))
+    assert ran[0][0][0]["epoch"] == 1
+    for (results,) in ran:
+        assert row_of(results)["status"] == "finished"
+        epochs = [json.loads(row)["epoch"] for result in results for row in result["epoch_rows"]]
+        assert epochs == [1, 2, 3, 4]
+
+
 def test_short_epochs_are_reported_together(configs, settings, tiny_data, fused):
     host = PackHost(tiny_data, replace(settings, report_every_s=60.0), 2)
     with ThreadPoolExecutor(2) as owners:

@@ -67,7 +67,19 @@ def test_a_trial_that_goes_on_beyond_a_judged_epoch_tells_of_it_at_once(config, 
     runner.step()
     runner.step()  # the driver dies with this report
     again = TrialRunner(config, tiny_data, replace(settings, report_every_s=60.0))
-    assert epochs_reported(again) == [3, 1]
+    assert epochs_reported(again) == [2, 2]
+
+
+def test_a_trial_that_goes_on_is_judged_before_it_trains_on(config, settings, tiny_data):
+    """With what it has at the rung, as it would have been: not with what it gains by another epoch."""
+    settings = replace(settings, report_at=frozenset({1}))
+    told = TrialRunner(config, tiny_data, settings).step()  # the driver dies with this report
+    again = TrialRunner(config, tiny_data, settings)
+    result = again.step()
+    assert (result["epoch"], result["accuracy_val"], result["rounds"]) == (1, told["accuracy_val"], 1)
+    assert [json.loads(row)["epoch"] for row in result["epoch_rows"]] == [1]
+    assert json.loads(result["partial_row"])["epochs_run"] == 1
+    assert epochs_reported(again) == [3]
 
 
 def test_a_checkpoint_that_cannot_be_written_fails_the_trial(config, settings, tiny_data, monkeypatch):

@@ -136,6 +136,13 @@ def test_a_trial_that_cannot_be_judged_is_a_failed_row_after_a_restart_as_well(b
     assert (row["status"], row["error"]) == ("failed", "ZeroDivisionError: division by zero")
 
 
+def test_a_trial_that_cannot_be_judged_tells_of_its_epochs(begin, monkeypatch):
+    monkeypatch.setattr(Trial, "finish", lambda trial: 1 / 0)
+    result = begin(report_every_s=60.0).step()
+    assert from_json(result["trial_row"])["status"] == "failed"
+    assert [json.loads(row)["epoch"] for row in result["epoch_rows"]] == [1, 2, 3, 4]
+
+
 def test_what_early_stopping_compares_is_the_memory_that_the_spec_names(begin):
     found = {memory: begin(memory=memory).step()["memory"] for memory in ("stored_bytes", "stored_parameters")}
     assert 0 < found["stored_parameters"] < found["stored_bytes"]
