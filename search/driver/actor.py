@@ -23,23 +23,32 @@ class TrialActor(tune.Trainable):
     def setup(  # type: ignore[override]  # with_parameters adds the others
         self, config: dict[str, Any], *, data: list[Any], settings: RunSettings
     ) -> None:
-        """Map the shared data, which lies in the object store (a list of one reference), and begin the first trial."""
+        """Map the shared data, which lies in the object store (a list of one reference), and load what trains."""
+        import search.driver.runner  # noqa: F401 - it takes seconds: while other trials run
+
         self._data = ray.get(data[0])
         self._settings = settings
         limit_gpu_memory(settings.gpus)
         self._runner: TrialRunner | None = None
-        self.reset_config(config)
+        self._next: str | None = config["trial"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another trial in this process. Of one that the scheduler stopped, Tune says nothing else."""
-        from search.driver.runner import TrialRunner
+        """Take another trial into this process. Of one that the scheduler stopped, Tune says nothing else.
 
+        It begins with its first step: what makes this process die before Tune holds it for started, Tune does not count
+        as one of the trial's attempts, or counts twice.
+        """
         self.cleanup()
-        self._runner = TrialRunner(new_config["trial"], self._data, self._settings)
+        self._next = new_config["trial"]
         return True
 
     def step(self) -> dict[str, Any]:
         """Train one epoch."""
+        from search.driver.runner import TrialRunner
+
+        if self._next is not None:
+            trial, self._next = self._next, None
+            self._runner = TrialRunner(trial, self._data, self._settings)
         assert self._runner is not None
         return self._runner.step()
 

@@ -216,8 +216,17 @@ class Recorder(Callback):
             reason = timeout_reason(self._store.folder, run.trial_id)
             if reason is not None:
                 return reason
-        lines = [line.strip() for line in _last_error(trial).splitlines() if line.strip()]
-        return f"its process died: {' '.join(lines)[:400]}" if lines else "its process died"
+        cause = _cause(_last_error(trial))
+        return f"its process died: {cause[:400]}" if cause else "its process died"
+
+
+def _cause(text: str) -> str:
+    """Return in one line what a failure came of: the end of a traceback, or of what Ray knows of a dead process.
+
+    Before it stand names that say nothing to a user, and what is long is cut at its end.
+    """
+    lines = [line.strip() for line in text.rpartition("Worker exit detail: ")[2].splitlines() if line.strip()]
+    return lines[-1] if any(line.startswith('File "') for line in lines) else " ".join(lines)
 
 
 def _last_error(trial: Trial) -> str:

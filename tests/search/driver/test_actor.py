@@ -50,9 +50,22 @@ def test_a_trial_is_gone_before_the_next_is_built(actor, make_config, monkeypatc
     gc.disable()  # What a cycle keeps alive stays until some later moment.
     try:
         actor.reset_config({"trial": make_config("rand", seed=2).model_dump_json()})
+        actor.step()
     finally:
         gc.enable()
     assert seen == [None]
+
+
+def test_a_trial_begins_with_its_first_step(actor, make_config, monkeypatch):
+    """Where it makes the process die, Tune knows by then that it was started, and counts that once."""
+    begun = []
+    begin = runner.TrialRunner._begin
+    monkeypatch.setattr(runner.TrialRunner, "_begin", lambda self, beside: begun.append(self) or begin(self, beside))
+    actor.reset_config({"trial": make_config("rand", seed=2).model_dump_json()})
+    assert not begun
+    actor.step()
+    actor.step()
+    assert len(begun) == 1
 
 
 def test_cleaning_up_twice_is_no_error(actor):

@@ -52,6 +52,28 @@ def test_what_is_long_is_told_in_short(world, tmp_path):
     assert len(died(world, trial)["error"]) < 500
 
 
+@pytest.mark.parametrize(
+    ("noted", "cause"),
+    [
+        (
+            "The actor died unexpectedly before finishing this task.\n\tclass_name: Trainable\n\tpid: 7\n"
+            "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR "
+            "Worker exit detail: Worker unexpectedly exits with a connection error code 2. End of file.\n(1) SIGKILL\n",
+            "Worker unexpectedly exits with a connection error code 2. End of file. (1) SIGKILL",
+        ),
+        (
+            "\x1b[36mray::train()\x1b[39m (pid=7)\n    ^^^^\n"
+            '  File "nets.py", line 3, in make\n    raise KeyboardInterrupt\nKeyboardInterrupt\n',
+            "KeyboardInterrupt",
+        ),
+    ],
+)
+def test_why_a_process_died_comes_before_what_says_nothing_to_a_user(world, tmp_path, noted, cause):
+    trial = start(world, "t0")
+    (tmp_path / "error.txt").write_text("Failure # 1 (at noon)\n" + noted)
+    assert died(world, trial)["error"] == f"its process died: {cause}"
+
+
 def test_two_deaths_with_retries_left_are_no_single_one(world):
     """Only the first death can be one that Tune handled twice."""
     world.recorder.on_trial_error(0, [], start(world, "t0", died=3, retries=2))
