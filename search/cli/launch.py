@@ -185,7 +185,9 @@ def _report_constraints(experiment: Experiment) -> None:
         return
     rows = ResultStore(experiment.folder).read("trials").to_pylist()
     met = sum(meets_constraints(row, experiment.spec) for row in rows)
-    print(f"{met or 'none'} of {len(rows)} trials keeps to the limits of the spec ({limits})")
+    print(
+        f"{met or 'none'} of {len(rows)} trials {'keep' if met > 1 else 'keeps'} to the limits of the spec ({limits})"
+    )
     if not met:
         print("loosen them under objectives, or let space.ratio reach further")
 

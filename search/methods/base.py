@@ -254,10 +254,12 @@ def check_arguments(method: str, args: Mapping[str, SearchedValue], *, complete:
             problem = unknown_name("value", str(wrong), [str(v) for v in named[name]])
             raise UserError(f"space.methods.{method}.args.{name}: {problem}")
         if name in whole and not _is_whole(value):
-            got = value.choices if isinstance(value, Choices) else value  # a range shows its two ends
+            got = repr(value.choices if isinstance(value, Choices) else value)
+            if isinstance(value, Range):
+                got = f"{{low: {value.low:g}, high: {value.high:g}}}"
             raise UserError(
                 f"space.methods.{method}.args.{name} must be a whole number, or several to choose from like "
-                f"{{choices: [1, 2, 4]}}, but got {got!r}"
+                f"{{choices: [1, 2, 4]}}, but got {got}"
             )
         if name not in allowed and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             problem = unknown_name("argument", name, allowed) if allowed else f"the method takes none, but got {name!r}"

@@ -172,6 +172,23 @@ def test_a_trial_that_hangs_is_ended_by_its_time_limit(spec, folder):
     assert "it ran longer than failures.time_limit_s = " in row["error"]
 
 
+def test_a_trial_that_kills_its_process_as_it_begins_is_tried_as_often_as_the_spec_says(spec, folder, tmp_path):
+    notes = tmp_path / "notes"
+    done = call(
+        "launch",
+        spec,
+        "--storage",
+        folder,
+        "--set=trials=2",
+        "--set=failures.retries=1",
+        f"--set=space.methods={{'tests.search.cli.tiny:deadly': {{args: {{notes: '{notes}'}}}}}}",
+    )
+    assert done.returncode == 3, done.stderr
+    rows = tables(folder)["trials"]
+    assert [(row["status"], row["attempts"]) for row in rows] == [("failed", 2)] * 2
+    assert sorted(notes.read_text().split()) == sorted([row["trial_id"] for row in rows] * 2)
+
+
 def test_how_to_go_on_is_said_without_credentials(monkeypatch):
     experiment = SimpleNamespace(folder=Folder("s3://key:secret@bucket/x?region=us-east-1"))
     assert resume_line(experiment) == "rps-search resume 's3://bucket/x?region=us-east-1'"

@@ -1,10 +1,14 @@
 """A data set and a model as a user would bring them, small enough for a trial to take no time."""
 
+import os
+import signal
 import time
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
 
+from search.methods import Compressed, Workbench
 from search.spec import DataSpec
 
 
@@ -32,3 +36,11 @@ class Hanging(nn.Linear):
 
 def hanging(*, num_classes: int, image_size: int) -> nn.Module:
     return Hanging(image_size * image_size, num_classes)
+
+
+def deadly(bench: Workbench, *, notes: str) -> Compressed:
+    """Make a note, and die with the process."""
+    with Path(notes).open("a") as file:
+        file.write(f"{bench.config.trial_id}\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("dead by now")

@@ -98,7 +98,7 @@ def test_an_epoch_to_rewind_to_that_no_training_reaches_is_refused_before_any_tr
 @pytest.mark.parametrize(
     ("rounds", "got"),
     [
-        ({"low": 1, "high": 4}, r"Range\(low=1\.0, high=4\.0, log=True\)"),
+        ({"low": 1, "high": 4}, r"\{low: 1, high: 4\}$"),
         ({"choices": [1, 2.5]}, r"\[1, 2.5\]"),
         (2.5, "2.5"),
     ],
