@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from baselines import PruneConfig, masks_of, prune_, sparse_summary
+from baselines import ChannelConfig, PruneConfig, masks_of, prune_, prune_channels_, sparse_summary
 from rps_core import RPSConfig, compress_
+from search.errors import UserError
 from search.methods import compress
 from search.spec import TrainSpec
 from search.trial import build, workbench
@@ -68,3 +69,26 @@ def test_a_small_model_has_the_parameters_that_the_ratio_leaves(make_config, tin
     small = compress(workbench(config, tiny_data, CPU))
     # A hidden unit more or less: 36 weights to it, a bias, and 3 from it.
     assert abs(small.stored_parameters - full / ratio) <= 40 / 2
+
+
+@pytest.mark.parametrize(("fraction", "rounds"), [(0.5, 2), (0.75, 1)])
+def test_tickets_take_as_many_rounds_as_the_fraction_needs(make_config, tiny_data, fraction, rounds):
+    config = make_config("ltr", ratio=4.0, args={"fraction": fraction})
+    assert compress(workbench(config, tiny_data, CPU)).rounds == rounds + 1
+
+
+def test_sharing_starts_from_the_nearest_where_it_is_told_to(make_config, tiny_data):
+    config = make_config("rps", ratio=1.0, args={"start": "nearest"})
+    model, fresh = compress(workbench(config, tiny_data, CPU)).model, build(config, tiny_data)
+    assert torch.allclose(model[1].weight, fresh[1].weight, atol=1e-6)
+
+
+def test_channels_take_the_seed_and_refuse_excluded_layers(make_config, tiny_data):
+    config = make_config("channels", seed=5, args={"scorer": "rand"})
+    expected = build(config, tiny_data)
+    wanted = ChannelConfig("rand", ratio=4.0, seed=5)
+    prune_channels_(expected, wanted, example_input=torch.zeros(1, 1, 6, 6))
+    assert torch.equal(compress(workbench(config, tiny_data, CPU)).model[1].weight, expected[1].weight)
+    excluding = make_config("channels", model=config.model.model_copy(update={"exclude": ["fc1"]}))
+    with pytest.raises(UserError, match=r"model\.exclude names fc1"):
+        compress(workbench(excluding, tiny_data, CPU))

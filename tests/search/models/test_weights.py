@@ -34,6 +34,10 @@ def test_parameters_and_statistics_are_those_of_the_file():
             file_of(model(hidden=5)),
             r"0\.weight is \(5, 3\) there and \(4, 3\) in the model, .* 4 more",
         ),
+        (
+            save(dict(model().state_dict()) | {"0.weight": torch.ones(3, 4)}),
+            r"0\.weight is \(3, 4\) there and \(4, 3\) in the model$",
+        ),
         (file_of(model()[:1]), r"it lacks 1\.weight, 1\.bias, 1\.running_mean and 4 more"),
         (file_of(nn.Sequential(*model(), nn.Linear(2, 2))), r"the model has no 3\.(weight|bias), 3\.(weight|bias)$"),
     ],

@@ -43,3 +43,9 @@ def test_modules_of_any_name_are_packed():
     found = unpack(packed, state)
     assert found.keys() == state.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
+def test_kept_values_keep_their_digits():
+    weight = torch.tensor([1 / 3, 0.0], dtype=torch.float64)
+    state = {"w": weight, "w_mask": torch.tensor([1.0, 0.0], dtype=torch.float64)}
+    assert torch.equal(unpack(pack(state, masks_in(state)), state)["w"], weight)

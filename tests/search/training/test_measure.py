@@ -3,6 +3,7 @@ import time
 import torch
 from torch import nn
 
+from search.training import measure
 from search.training.measure import flops_and_latency
 
 
@@ -32,3 +33,17 @@ def test_latency_is_in_milliseconds():
             return x
 
     assert flops_and_latency(Slow(), torch.zeros(1, 2))[1] >= 5
+
+
+def test_a_model_is_measured_as_it_judges() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    flops_and_latency(model, torch.ones(1, 4))
+    assert not model[1].num_batches_tracked
+    assert model[1].training
+
+
+def test_peak_memory_is_in_bytes(monkeypatch, tmp_path) -> None:
+    status = tmp_path / "status"
+    status.write_text("VmPeak:\t   9 kB\nVmHWM:\t    3 kB\n")
+    monkeypatch.setattr(measure, "PROC_STATUS", status)
+    assert measure.peak_memory_bytes(torch.device("cpu")) == 3 * 1024

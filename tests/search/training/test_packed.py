@@ -279,7 +279,9 @@ def test_a_pack_that_was_killed_goes_on_as_if_it_had_not_been(killed_after, fuse
 
 def test_trials_side_by_side_hold_the_images_once(make_trial):
     first = make_trial(LANES[0])
-    assert make_trial(LANES[1], beside=first).trainer.split is first.trainer.split
+    beside = make_trial(LANES[1], beside=first).trainer
+    assert beside.split is first.trainer.split
+    assert beside.val is first.trainer.val
 
 
 @pytest.mark.slow

@@ -21,3 +21,15 @@ def test_statistics_are_the_mean_over_batches(make_config, tiny_data, monkeypatc
     hook.remove()
     assert len(means) == min(most, 6)
     torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0))
+
+
+def test_what_is_drawn_meanwhile_depends_on_the_trial_alone(make_config, tiny_data):
+    model = ModelSpec(name="tests.search.training.test_packed:convolutions")
+    trial = Trial(make_config("dense", ratio=1.0, model=model), tiny_data, threads=1)
+    drawn = []
+    trial.trainer.model.register_forward_pre_hook(lambda module, inputs: drawn.append(float(torch.rand(1))))
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        recalibrate.recalibrate(trial.trainer)
+    half = len(drawn) // 2
+    assert drawn[:half] == drawn[half:]

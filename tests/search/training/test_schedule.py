@@ -43,3 +43,7 @@ def test_warmup_grows_linearly_before_the_schedule_takes_over():
     assert lr_factor(train, 0) < 0.01
     assert lr_factor(train, 1) == pytest.approx(0.5, abs=1e-3)
     assert lr_factor(train, 3) == 1
+
+
+def test_the_first_step_of_a_warmup_trains_too():
+    assert lr_factor(TrainSpec(schedule="constant", epochs=10, warmup_epochs=2), 0) > 0

@@ -1,13 +1,17 @@
 import pytest
 import torch
 
+from search.spec import ModelSpec
 from search.training.undo import Undo
 from search.trial import Trial
 
+CONVOLUTIONS = ModelSpec(name="tests.search.training.test_packed:convolutions")
+
 
 @pytest.mark.parametrize("epochs_before", [0, 1])
-def test_an_epoch_that_is_undone_leaves_no_trace(make_config, tiny_data, epochs_before):
-    trainer = Trial(make_config("rand"), tiny_data, threads=1).trainer
+@pytest.mark.parametrize("changes", [{}, {"model": CONVOLUTIONS}])
+def test_an_epoch_that_is_undone_leaves_no_trace(make_config, tiny_data, changes, epochs_before):
+    trainer = Trial(make_config("rand", **changes), tiny_data, threads=1).trainer
     for _ in range(epochs_before):
         trainer.run_epoch()
     before, expected = Undo([trainer]), trainer.tensors()
