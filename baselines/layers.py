@@ -69,6 +69,19 @@ def prunable_weights(
     return chosen
 
 
+def unprunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters with two or more dimensions that :func:`prunable_weights` leaves out by default.
+
+    Those are recurrent layers, what a layer's weight is computed from (weight normalisation), and parameters of the
+    model's own, such as positional embeddings.
+
+    Raises:
+        ValueError: As :func:`prunable_weights`.
+    """
+    prunable = prunable_weights(model)
+    return {name: parameter for name, parameter in _matrices(model).items() if name not in prunable}
+
+
 def scored_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the weights that a scorer is asked about: those of its private copy that require gradients."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}

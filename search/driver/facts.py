@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from baselines import sparse_summary
+from baselines.layers import unprunable_weights
 from search.data import ImageData, check_batch_size, load_dataset
 from search.driver.prepare import Facts
 from search.driver.weights import read_weights
@@ -57,7 +58,8 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
     if spec.space.extension is not None:
         for example in Space(spec.space, shapes, groups=groups).examples():
             check_arguments(example.method, example.args)
-    return data, Facts(shapes, groups, data.skipped, _meta(spec, model, data, shapes))
+    uncompressed = {name: weight.numel() for name, weight in unprunable_weights(model).items()}
+    return data, Facts(shapes, groups, data.skipped, _meta(spec, model, data, shapes), uncompressed)
 
 
 def _check_groups(spec: Spec, model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:

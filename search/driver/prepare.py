@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Share of a model's weights: positional embeddings are less.
+WORTH_A_WORD = 0.05
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -29,12 +34,14 @@ class Facts:
         groups: Patterns of layers that share a budget.
         skipped: Names of the images that cannot be decoded.
         meta: Facts of the experiment as ``results/meta.json`` stores them.
+        uncompressed: Sizes of the weights by name that no method compresses, whatever the spec says.
     """
 
     layer_shapes: dict[str, tuple[int, ...]]
     groups: list[str]
     skipped: tuple[str, ...]
     meta: dict[str, Any]
+    uncompressed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,20 @@ def prepare(spec: Spec, question: Question) -> Prepared:
     if facts.skipped:
         named = ", ".join(facts.skipped[:3]) + (", ..." if len(facts.skipped) > 3 else "")
         logger.warning("%d images cannot be decoded and are left out: %s", len(facts.skipped), named)
+    _warn_of_uncompressed(facts)
     return Prepared(question.data, Space(spec.space, facts.layer_shapes, groups=facts.groups), facts.meta)
+
+
+def _warn_of_uncompressed(facts: Facts) -> None:
+    """Say that a ratio is that of a part of the model, where much of it stays as it is."""
+    left = sum(facts.uncompressed.values())
+    share = left / (left + sum(map(math.prod, facts.layer_shapes.values())))
+    if share >= WORTH_A_WORD:
+        largest = sorted(facts.uncompressed, key=facts.uncompressed.__getitem__, reverse=True)
+        named = ", ".join(largest[:3]) + (", ..." if len(largest) > 3 else "")
+        logger.warning(
+            "no method compresses %.0f %% of the weights (%s): the ratio is that of the others", 100 * share, named
+        )
 
 
 def _find_facts(spec: str) -> tuple[ImageData | None, Facts | str]:

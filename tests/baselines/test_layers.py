@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.layers import owners, prunable_weights
+from baselines.layers import owners, prunable_weights, unprunable_weights
 
 
 def test_weights_but_no_biases_norms_or_positions(residual, transformer):
@@ -41,6 +41,17 @@ def test_a_tied_weight_is_listed_once_and_has_two_owners():
     model["head"].weight = model["embed"].weight
     assert list(prunable_weights(model)) == ["embed.weight"]
     assert [type(module) for module, _ in owners(model)[id(model["embed"].weight)]] == [nn.Embedding, nn.Linear]
+
+
+def test_what_is_left_out_by_default_is_named():
+    normalised = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+    model = nn.Sequential(normalised, nn.LSTM(8, 8), nn.Linear(8, 3))
+    assert list(unprunable_weights(model)) == [
+        "0.parametrizations.weight.original0",
+        "0.parametrizations.weight.original1",
+        "1.weight_ih_l0",
+        "1.weight_hh_l0",
+    ]
 
 
 def test_errors_name_the_layer():

@@ -61,6 +61,27 @@ def test_images_that_cannot_be_decoded_are_named(names, told, answered, caplog):
         assert re.search(told, message)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({}, None),
+        ({"position": 8}, None),
+        (
+            {"a": 1, "rnn.weight": 10, "b": 4, "c": 3},
+            "8 % of the weights (rnn.weight, b, c, ...)",
+        ),
+        (
+            {"rnn.weight": 200},
+            "50 % of the weights (rnn.weight)",
+        ),
+    ],
+)
+def test_what_no_method_compresses_is_told_where_it_is_much(sizes, told, answered, caplog):
+    answered(Facts(SHAPES, ["*"], (), {}, sizes))
+    said = [] if told is None else [f"no method compresses {told}: the ratio is that of the others"]
+    assert caplog.messages == said
+
+
 def test_layers_share_a_budget_as_it_was_found_out(answered):
     space = {"methods": ["rps"], "ratio": 4, "budgets": "groups"}
     found = [answered(Facts(SHAPES, groups, (), {}), space=space).space for groups in (["*"], ["a", "b"])]
