@@ -153,7 +153,10 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], _Facts]:
     try:
         with safe_open(path, framework="numpy") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, TypeError) as error:  # numpy has no bfloat16, which other files may hold
+        # Numpy has no bfloat16, which other files may hold, unless some package has taught it (ml_dtypes does).
+        if foreign := [str(tensor.dtype) for tensor in tensors.values() if tensor.dtype.isbuiltin != 1]:
+            raise TypeError(f"it holds {foreign[0]}")
+    except (SafetensorError, TypeError) as error:
         raise ValueError(f"{path} is no readable safetensors file of a sparse model: {error}") from error
     if METADATA_KEY not in metadata:
         pairs = {"layers": metadata["layers"]} if "layers" in metadata else {}

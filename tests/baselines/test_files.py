@@ -158,8 +158,7 @@ def test_wrong_files_are_errors_and_leave_the_model_alone(mlp, residual, tmp_pat
     with pytest.raises(ValueError, match="holds another architecture"):
         load_sparse(tmp_path / "foreign", fresh)
     save_file({"dense": torch.ones(3, dtype=torch.bfloat16)}, tmp_path / "bf16")
-    # Where some package has taught numpy the format (ml_dtypes does), it is read, and found to be foreign.
-    with pytest.raises(ValueError, match=r"no readable safetensors file|holds another architecture"):
+    with pytest.raises(ValueError, match="no readable safetensors file"):
         load_sparse(tmp_path / "bf16", fresh)
     (tmp_path / "text").write_text("no safetensors file")
     with pytest.raises(ValueError, match="no readable safetensors file"):
