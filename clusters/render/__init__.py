@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import yaml
@@ -44,6 +45,11 @@ class _NoAliases(yaml.SafeDumper):
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+
+# Text that Go's YAML reads as a number or a truth value, and ours the first of it: kubectl and the spec on a cluster.
+_NoAliases.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+.\d]"), list("-+.0123456789"))
+_NoAliases.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
 
 
 def _header(command: str, profile: Profile) -> str:

@@ -13,8 +13,9 @@ import yaml
 from clusters import ClusterError, load_profile, parse_profile
 from clusters.names import object_name
 from clusters.profile import named_profiles
-from clusters.render import render
+from clusters.render import render, to_yaml
 from clusters.render.kuberay import ray_job
+from clusters.yaml_text import parse_yaml
 
 SCHEMAS = Path(__file__).parent / "schemas"
 LAUNCHED = ["ssh", "aws", "gcp"]
@@ -303,3 +304,15 @@ def test_batch_script_runs_the_search_on_all_nodes(tmp_path):
 def test_profiles_that_make_no_cluster_say_so(name):
     with pytest.raises(ClusterError, match="makes no cluster; the kinds that do are ssh, aws"):
         render(load_profile(name))
+
+
+@pytest.mark.parametrize(
+    "value", ["1e-3", "1E3", "0o10", "-x", "1:30", "y", "N", "no", "10.0.0.1", 1e-3, 1e22, -3, True, None]
+)
+def test_a_spec_arrives_on_a_cluster_as_it_was_written(value):
+    """Text that looks like a number, to us or to the YAML of kubectl, which is written in Go, stands in quotes."""
+    text = to_yaml({"a": value, "b": [value]})
+    again = parse_yaml(text)
+    assert again == {"a": value, "b": [value]}
+    assert type(again["a"]) is type(value)
+    assert ("'" in text) == isinstance(value, str)
