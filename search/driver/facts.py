@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -59,7 +60,9 @@ def find_facts(spec: Spec) -> tuple[ImageData, Facts]:
         for example in Space(spec.space, shapes, groups=groups).examples():
             check_arguments(example.method, example.args)
     uncompressed = {name: weight.numel() for name, weight in unprunable_weights(model).items()}
-    return data, Facts(shapes, groups, data.skipped, _meta(spec, model, data, shapes), uncompressed)
+    names = data.class_names or [f"class {label}" for label in range(data.classes)]
+    untaught = tuple(names[label] for label in np.setdiff1d(np.arange(data.classes), data.train.labels))
+    return data, Facts(shapes, groups, data.skipped, _meta(spec, model, data, shapes), uncompressed, untaught)
 
 
 def _check_groups(spec: Spec, model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ class Facts:
         skipped: Names of the images that cannot be decoded.
         meta: Facts of the experiment as ``results/meta.json`` stores them.
         uncompressed: Sizes of the weights by name that no method compresses, whatever the spec says.
+        untaught: Names of the classes that have no image to train on.
     """
 
     layer_shapes: dict[str, tuple[int, ...]]
@@ -42,6 +43,7 @@ class Facts:
     skipped: tuple[str, ...]
     meta: dict[str, Any]
     uncompressed: Mapping[str, int] = field(default_factory=dict)
+    untaught: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,12 @@ def prepare(spec: Spec, question: Question) -> Prepared:
     if isinstance(facts, str):
         raise UserError(facts)
     if facts.skipped:
-        named = ", ".join(facts.skipped[:3]) + (", ..." if len(facts.skipped) > 3 else "")
-        logger.warning("%d images cannot be decoded and are left out: %s", len(facts.skipped), named)
+        logger.warning("%d images cannot be decoded and are left out: %s", len(facts.skipped), _first(facts.skipped))
+    if facts.untaught:
+        logger.warning(
+            "no image to train on is left of these classes: %s; none of theirs will be recognised",
+            _first(facts.untaught),
+        )
     _warn_of_uncompressed(facts)
     return Prepared(question.data, Space(spec.space, facts.layer_shapes, groups=facts.groups), facts.meta)
 
@@ -112,10 +118,15 @@ def _warn_of_uncompressed(facts: Facts) -> None:
     share = left / (left + sum(map(math.prod, facts.layer_shapes.values())))
     if share >= WORTH_A_WORD:
         largest = sorted(facts.uncompressed, key=facts.uncompressed.__getitem__, reverse=True)
-        named = ", ".join(largest[:3]) + (", ..." if len(largest) > 3 else "")
         logger.warning(
-            "no method compresses %.0f %% of the weights (%s): the ratio is that of the others", 100 * share, named
+            "no method compresses %.0f %% of the weights (%s): the ratio is that of the others",
+            100 * share,
+            _first(largest),
         )
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _find_facts(spec: str) -> tuple[ImageData | None, Facts | str]:

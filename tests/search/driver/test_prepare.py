@@ -4,14 +4,16 @@ import sys
 import types
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from search.data import load_dataset
 from search.driver.facts import find_facts
 from search.driver.prepare import Facts, _find_facts
 from search.errors import UserError
-from search.spec import SpaceSpec, Spec, parse_spec
+from search.spec import DataSpec, SpaceSpec, Spec, parse_spec
 
 
 @pytest.mark.parametrize("modules", ["search.driver.run, search.driver.tuning", "rps_core.budgets"])
@@ -198,3 +200,13 @@ def test_a_users_function_that_ends_the_process_is_named():
         None,
         "a function that the spec names called sys.exit('no'); let it raise an exception",
     )
+
+
+@pytest.mark.parametrize("names", [None, ("ash", "oak", "elm")])
+def test_classes_that_only_others_than_the_training_images_have_are_found_out(names, monkeypatch):
+    """Validation took the only image of class 1, or it never had one."""
+    whole = load_dataset(DataSpec())
+    train, val = (part.take(np.flatnonzero(part.labels < 3)) for part in (whole.train, whole.val))
+    known = replace(whole, classes=3, class_names=names, train=train.take(np.flatnonzero(train.labels != 1)), val=val)
+    monkeypatch.setattr("search.driver.facts.load_dataset", lambda spec: known)
+    assert find_facts(Spec())[1].untaught == ("class 1" if names is None else "oak",)

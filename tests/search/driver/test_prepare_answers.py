@@ -82,6 +82,14 @@ def test_what_no_method_compresses_is_told_where_it_is_much(sizes, told, answere
     assert caplog.messages == said
 
 
+@pytest.mark.parametrize(
+    ("untaught", "told"), [((), []), (("roses",), ["roses"]), (("a", "b", "c", "d"), ["a, b, c, ..."])]
+)
+def test_classes_without_an_image_to_train_on_are_named(untaught, told, answered, caplog):
+    answered(Facts(SHAPES, ["*"], (), {}, {}, untaught))
+    assert [message.partition(": ")[2].partition(";")[0] for message in caplog.messages] == told
+
+
 def test_layers_share_a_budget_as_it_was_found_out(answered):
     space = {"methods": ["rps"], "ratio": 4, "budgets": "groups"}
     found = [answered(Facts(SHAPES, groups, (), {}), space=space).space for groups in (["*"], ["a", "b"])]
