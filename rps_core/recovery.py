@@ -35,7 +35,7 @@ class Recover(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what backward needs: no tensor."""
-        _, ctx.group, ctx.indices, _ = inputs
+        _, ctx.group, ctx.indices, ctx.scaled = inputs
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -45,6 +45,11 @@ class Recover(torch.autograd.Function):
         if not given:
             return None, None, None, None
         return Fold.apply(ctx.group, tuple(i for i, _ in given), True, *(g for _, g in given)), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, psi: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        """Return how the weights move with psi: forward is linear."""
+        return Recover.apply(psi, ctx.group, ctx.indices, ctx.scaled)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, psi: Tensor, group: Any, indices: Any, scaled: bool) -> Any:
@@ -70,6 +75,11 @@ class Fold(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         """Return what the weights get: the true transpose of forward."""
         return None, None, None, *Recover.apply(grad, ctx.group, ctx.indices, ctx.scaled)
+
+    @staticmethod
+    def jvp(ctx: Any, group: Any, indices: Any, scaled: Any, *weights: Tensor) -> Tensor:
+        """Return how psi moves with the weights: forward is linear."""
+        return Fold.apply(ctx.group, ctx.indices, ctx.scaled, *weights)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, group: Any, indices: Any, scaled: bool, *weights: Tensor) -> Any:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 
 from rps_core import RPSConfig, compress_
 from rps_core.recovery import recover
@@ -187,3 +187,38 @@ def test_vmap_over_any_dimension_of_a_stack_of_arrays():
     for number in range(3):
         for weights, expected in zip(stacked, recover(psis[:, number].contiguous(), group, (0, 1)), strict=True):
             assert torch.equal(weights[number], expected)
+
+
+@pytest.mark.parametrize("mapping", ["random_fold", "roast"])
+def test_forward_mode_derivatives(mapping):
+    """Those of the weights are R, as psi moves them; those of a gradient are of the gradient as it is, scaled."""
+    model = shared("effective_update", mapping=mapping)
+    group, psi = group_of(model), model.psi_0.detach()
+    tangent = torch.randn_like(psi)
+    _, moved = jvp(lambda p: tuple(recover(p, group, (0, 1))), (psi,), (tangent,))
+    torch.testing.assert_close(moved, tuple(group.recover(tangent, (0, 1))))
+
+    state, x = dict(model.named_parameters()), torch.randn(6, 5, dtype=torch.float64)
+
+    def loss(one):
+        return functional_call(model, state | {"psi_0": one}, (x,)).square().sum()
+
+    step = 1e-6 * tangent
+    expected = (grad(loss)(psi + step) - grad(loss)(psi - step)) / 2e-6
+    torch.testing.assert_close(jvp(grad(loss), (psi,), (tangent,))[1], expected, rtol=1e-6, atol=1e-6)
+    # Reverse over reverse divides by Gamma on both sides.
+    both = jacrev(jacrev(loss))(psi) * torch.from_numpy(group.scaler)
+    torch.testing.assert_close(hessian(loss)(psi), both)
+
+
+def test_forward_mode_through_a_part_of_the_gradients():
+    """Of two layers only the second has a gradient that depends on psi."""
+    group = group_of(shared())
+    psi, tangent = torch.randn(2, group.slots, dtype=torch.float64).unbind()
+
+    def loss(one):
+        first, second = recover(one, group, (0, 1))
+        return first.sum() + second.square().sum()
+
+    moved = jvp(grad(loss), (psi,), (tangent,))[1]
+    torch.testing.assert_close(moved, 2 * group.fold(group.recover(tangent, (1,)), (1,)))
