@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rps_core import state
 from rps_core.config import RPSConfig
@@ -125,10 +127,22 @@ def to_dense(model: nn.Module) -> nn.Module:
     """
     if not compressed_parts(model):
         raise ValueError(NOT_COMPRESSED)
-    dense = copy.deepcopy(model)
+    with _WithoutGraphs():
+        dense = copy.deepcopy(model)
     for root, sharing in compressed_parts(dense).values():
         make_dense(root, sharing)
     return dense
+
+
+class _WithoutGraphs(TorchFunctionMode):
+    """Within, what a forward pass left on a module is copied as plain numbers: torch does not copy graphs."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            return args[0].detach().clone()
+        return func(*args, **kwargs or {})
 
 
 def make_dense(root: nn.Module, sharing: Sharing) -> None:

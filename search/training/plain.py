@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from baselines.copying import WithoutGraphs, copied
+from baselines.copying import copied
 from baselines.masks import masks_of, unmask_
 from rps_core import to_dense
 from rps_core.sharing import close_arrays, find_sharing, open_arrays
@@ -15,10 +15,7 @@ from rps_core.sharing import close_arrays, find_sharing, open_arrays
 
 def plain_copy(model: nn.Module) -> nn.Module:
     """Return a copy of a model without its compression: the structure that it shares with others."""
-    if find_sharing(model) is None:
-        return unmask_(copied(model))
-    with WithoutGraphs():
-        return to_dense(model)
+    return unmask_(copied(model)) if find_sharing(model) is None else to_dense(model)
 
 
 def is_compressed(model: nn.Module) -> bool:

@@ -198,6 +198,22 @@ def test_to_dense_leaves_nothing_of_the_compression(build, batch):
     compress_(dense, RPSConfig(ratio=2))
 
 
+def test_a_model_that_keeps_what_it_computed_becomes_dense_as_any_other():
+    class Watched(nn.Sequential):
+        def forward(self, x):
+            self.weights, self.seen = self[0].weight, [super().forward(x)]
+            return self.seen[0]
+
+    model = compress_(Watched(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), RPSConfig(ratio=2))
+    x = torch.rand(2, 4)
+    seen = model(x)
+    dense = to_dense(model)
+    assert model.seen[0] is seen
+    assert seen.grad_fn is not None
+    assert not dense.seen[0].requires_grad
+    assert torch.equal(dense(x), seen)
+
+
 def failing(name):
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     if name == "meta":
