@@ -18,7 +18,16 @@ from baselines.masks import apply_masks_, masks_of
 from baselines.scorers import Method, Scorer, find_method, run_scorer
 from baselines.scorers.gradients import LossFn
 from baselines.selection import check_count, select
-from rps_core.budgets import EVERYTHING, Group, check_ratio, kept_for_ratio, layer_name, resolve_budgets
+from rps_core.budgets import (
+    EVERYTHING,
+    Group,
+    check_budgets,
+    check_patterns,
+    check_ratio,
+    kept_for_ratio,
+    layer_name,
+    resolve_budgets,
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,10 @@ class PruneConfig:
     def __post_init__(self) -> None:
         find_method(self.method)
         check_ratio(self.ratio)
+        check_budgets(self.budgets)
+        if self.include is not None:
+            check_patterns("include", self.include)
+        check_patterns("exclude", self.exclude)
         if self.scope not in ("global", "layer"):
             raise ValueError(f"scope must be 'global' or 'layer', but got {self.scope!r}")
         check_count("floor", self.floor, least=0)

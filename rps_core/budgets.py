@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -54,6 +54,29 @@ def check_ratio(ratio: float) -> float:
     if not math.isfinite(ratio) or ratio < 1:
         raise ValueError(f"ratio >= 1 must hold (total / kept), but got ratio={ratio}")
     return float(ratio)
+
+
+def check_patterns(name: str, patterns: Collection[str]) -> tuple[str, ...]:
+    """Return patterns of layer names as a tuple.
+
+    Raises:
+        TypeError: If they are no texts; a single text would be taken for the patterns of its letters.
+    """
+    several = isinstance(patterns, Collection) and not isinstance(patterns, str)
+    if not several or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"{name} must be a sequence of patterns such as ['layer3.*'], but got {patterns!r}")
+    return tuple(patterns)
+
+
+def check_budgets(budgets: Mapping[str, float]) -> dict[str, float]:
+    """Return a copy of budgets by pattern.
+
+    Raises:
+        TypeError: If they are no mapping from texts.
+    """
+    if not isinstance(budgets, Mapping) or not all(isinstance(pattern, str) for pattern in budgets):
+        raise TypeError(f"budgets must map patterns to numbers, but got {budgets!r}")
+    return dict(budgets)
 
 
 def kept_for_ratio(size: int, ratio: float) -> int:

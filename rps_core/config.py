@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rps_core.budgets import check_ratio
+from rps_core.budgets import check_budgets, check_patterns, check_ratio
 from rps_core.gradient_scaling import DEFAULT_GRADIENT_SCALING, check_gradient_scaling
 from rps_core.mappings import mapping_class
 from rps_core.quantize import PSI_DTYPES
@@ -63,16 +63,8 @@ class RPSConfig:
         if not (math.isfinite(self.init_std) and self.init_std > 0):
             raise ValueError(f"init_std > 0 must hold, but got init_std={self.init_std}")
         if self.include is not None:
-            object.__setattr__(self, "include", _patterns("include", self.include))
-        object.__setattr__(self, "exclude", _patterns("exclude", self.exclude))
-        if not isinstance(self.budgets, Mapping):
-            raise TypeError(f"budgets must map patterns to numbers, but got {self.budgets!r}")
-        object.__setattr__(self, "budgets", dict(self.budgets))
+            object.__setattr__(self, "include", check_patterns("include", self.include))
+        object.__setattr__(self, "exclude", check_patterns("exclude", self.exclude))
+        object.__setattr__(self, "budgets", check_budgets(self.budgets))
         if self.psi_dtype not in PSI_DTYPES:
             raise ValueError(f"psi_dtype must be one of {list(PSI_DTYPES)}, but got {self.psi_dtype!r}")
-
-
-def _patterns(name: str, value: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(pattern, str) for pattern in value):
-        raise TypeError(f"{name} must be a sequence of patterns such as ['layer3.*'], but got {value!r}")
-    return tuple(value)

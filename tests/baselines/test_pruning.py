@@ -192,6 +192,11 @@ def test_a_data_loader_is_read_without_touching_random_state(mlp, batch, loss_fn
         ({"floor": -1}, ValueError, "floor >= 0 must hold"),
         ({"iterations": 0}, ValueError, "iterations >= 1 must hold"),
         ({"floor": 2.5}, ValueError, "in whole numbers, but got floor=2.5"),
+        ({"include": "10"}, TypeError, "include must be a sequence of patterns"),  # of a sequence, layers 1 and 0
+        ({"exclude": "10"}, TypeError, "exclude must be a sequence of patterns"),
+        ({"exclude": None}, TypeError, "exclude must be a sequence of patterns"),
+        ({"budgets": [0.5]}, TypeError, "budgets must map patterns"),
+        ({"budgets": {1: 0.5}}, TypeError, "budgets must map patterns"),
     ],
 )
 def test_wrong_configurations(kwargs, error, message):

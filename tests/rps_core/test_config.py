@@ -37,7 +37,11 @@ def test_is_frozen_and_copies_what_it_is_given():
         ("init_std", "1", TypeError, "init_std must be a number"),
         ("include", "conv*", TypeError, "include must be a sequence of patterns"),
         ("exclude", [1], TypeError, "exclude must be a sequence of patterns"),
+        ("exclude", None, TypeError, "exclude must be a sequence of patterns"),
+        ("include", 3, TypeError, "include must be a sequence of patterns"),
+        ("include", (name for name in "ab"), TypeError, "include must be a sequence of patterns"),
         ("budgets", [("fc", 1)], TypeError, "budgets must map patterns"),
+        ("budgets", {1: 0.5}, TypeError, "budgets must map patterns"),
         ("psi_dtype", "int4", ValueError, "psi_dtype must be one of"),
     ],
 )
