@@ -58,6 +58,7 @@ def save_sparse(model: nn.Module, path: str | os.PathLike[str], *, note: Mapping
 
     Raises:
         ValueError: If ``note`` has a space in it, ``=`` in a key, or the key ``layers``, which is the format's own.
+        OSError: If the file cannot be written.
     """
     masks = masks_of(model)
     parameters = dict(model.named_parameters())
@@ -74,6 +75,8 @@ def save_sparse(model: nn.Module, path: str | os.PathLike[str], *, note: Mapping
     try:
         save_file({kind: payload}, partial, metadata={METADATA_KEY: text})
         os.replace(partial, target)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -276,6 +276,11 @@ def test_a_failed_save_leaves_the_old_file(mlp, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
+def test_a_file_that_cannot_be_written_is_an_os_error(mlp, tmp_path):
+    with pytest.raises(OSError, match=r"absent/m cannot be written"):
+        save_sparse(mlp(), tmp_path / "absent" / "m")
+
+
 def _other_weights(model):
     for parameter in model.parameters():
         nn.init.constant_(parameter, 3.0)
