@@ -14,7 +14,11 @@ _PRUNABLE = (nn.Linear, nn.Bilinear, _ConvNd, nn.Embedding, nn.EmbeddingBag, nn.
 
 
 def prunable_weights(
-    model: nn.Module, *, include: Sequence[str] | None = None, exclude: Sequence[str] = ()
+    model: nn.Module,
+    *,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    allow_none: bool = False,
 ) -> dict[str, nn.Parameter]:
     """Return the weights that pruning may remove, in the order of the model.
 
@@ -27,6 +31,7 @@ def prunable_weights(
         include: Patterns (``fnmatch`` style) of layer names, as `rps_core.budgets.layer_name` spells them. They can
             also name what the default leaves out, such as a positional embedding. None takes the default.
         exclude: Patterns of layers that stay dense; they win over ``include``.
+        allow_none: Whether a model without such weights has an empty answer; off, that is an error.
 
     Returns:
         ``{parameter name: parameter}``.
@@ -54,7 +59,7 @@ def prunable_weights(
         )
         and not _matches(layer, exclude)
     }
-    if not chosen:
+    if not chosen and not allow_none:
         raise ValueError(
             f"nothing is prunable in {type(model).__name__} with include={include} and exclude={tuple(exclude)}: "
             "without include, only weights of linear, convolution, embedding and attention layers are"

@@ -84,7 +84,7 @@ def description(model: nn.Module, pruned: Iterable[str], note: Mapping[str, str]
             )
     names = list(pruned)
     words = [fingerprint(model, names)]
-    if names != list(prunable_weights(model)):
+    if names != list(prunable_weights(model, allow_none=True)):
         words.append(f"layers={_bits(model, names)}")
     return " ".join([*words, *(f"{key}={value}" for key, value in note.items())])
 
@@ -112,7 +112,7 @@ def pruned_in(model: nn.Module, bits: str | None) -> list[str]:
         ValueError: If the digits are none, or of another number of parameters.
     """
     if bits is None:
-        return list(prunable_weights(model))
+        return list(prunable_weights(model, allow_none=True))
     names = [name for name, _ in model.named_parameters()]
     chosen = int(bits, 16)
     if chosen >> len(names):

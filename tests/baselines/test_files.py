@@ -84,6 +84,23 @@ def test_layers_that_only_include_names_are_found_again(transformer, tmp_path):
     assert read_note(tmp_path / "m")["by"] == "hand"
 
 
+@pytest.mark.parametrize("include", [None, ["0", "2"]])
+def test_a_model_of_nothing_but_parameters_of_its_own_is_saved_too(tmp_path, include):
+    def build():
+        return nn.ParameterList([torch.randn(3, 4), torch.randn(4), torch.randn(4, 2)])
+
+    model = build()
+    if include:
+        prune_(model, PruneConfig(ratio=4.0, floor=1, include=include))
+        assert sparse_summary(model).kept == 5
+    save_sparse(model, tmp_path / "m")
+    loaded = load_sparse(tmp_path / "m", build())
+    assert masks_of(loaded).keys() == set(include or ())
+    assert all(torch.equal(loaded.state_dict()[name], t) for name, t in model.state_dict().items())
+    if include:
+        assert (tmp_path / "m").stat().st_size == sparse_summary(model).stored_bytes
+
+
 def test_equal_models_have_equal_files(mlp, tmp_path):
     for name in "ab":
         save_sparse(prune_(mlp(), PruneConfig(ratio=5.0, exclude=["5"])), tmp_path / name, note={"a": "1", "b": "2"})
