@@ -36,7 +36,10 @@ class MaskedLayer:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickle by the dense class and the masked names: a class made at run time cannot be imported by name."""
-        return _new_masked, (self._dense_class, self._masked_names), self.__getstate__()
+        state = self.__getstate__()
+        if isinstance(state, dict):  # what `masking_gradients` relies on stays with the layer itself
+            state = {name: value for name, value in state.items() if name != _ZEROS_HOLD}
+        return _new_masked, (self._dense_class, self._masked_names), state
 
 
 def _make_masked_class(dense: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:

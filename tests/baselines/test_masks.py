@@ -78,6 +78,16 @@ def test_masking_gradients_alone_trains_the_same_bit_for_bit(build, batch, loss_
     assert not dict(model.named_parameters())[name]._post_accumulate_grad_hooks
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_that_is_made_within_masks_its_own_reads(mlp, batch, loss_fn, copied):
+    """It has no hook that masks its gradients: removed weights would grow again in it."""
+    model = pruned(mlp)
+    with masking_gradients(model):
+        twin = copied(model)
+    loss_fn(twin, batch).backward()
+    assert not twin[1]._parameters["weight"].grad[model[1].weight_mask == 0].any()
+
+
 def test_the_mask_holds_whatever_is_written_into_the_parameter(build, batch):
     model = pruned(build).eval()
     expected = model(batch[0])
