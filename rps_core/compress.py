@@ -45,9 +45,9 @@ def compress_(model: nn.Module, config: RPSConfig) -> nn.Module:
     Raises:
         TypeError: If ``model`` is no module or ``config`` no :class:`RPSConfig`.
         ValueError: If the model is compressed already, is TorchScript or has nothing to share; if a parameter to
-            share is on the meta device, without a shape yet, frozen, empty, not floating-point, not finite, or of
-            another dtype or device than the rest; if a pattern matches nothing or a budget is out of range; or if
-            the model has an attribute of the name psi needs. The model is then unchanged.
+            share is on the meta device, without a shape yet, frozen, empty, not floating-point, not finite, read
+            through a mask, or of another dtype or device than the rest; if a pattern matches nothing or a budget is
+            out of range; or if the model has an attribute of the name psi needs. The model is then unchanged.
     """
     groups, candidates = plan(model, config)
     psis = [draw_psi(group, index, config, candidates) for index, group in enumerate(groups)]

@@ -34,6 +34,7 @@ class Candidate:
         padding: The ``padding_idx`` of the embedding that owns it, or None.
         read_whole: Whether something owns it, too, that treats the row of padding as any other, as output layers do.
         renormalised: Whether an embedding owns it that shortens rows in place as they are read (``max_norm``).
+        computed: Whether a module computes with others that its class makes of it, as masked layers do.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Candidate:
     padding: int | None = None
     read_whole: bool = False
     renormalised: bool = False
+    computed: bool = False
 
     @property
     def keeps_zero(self) -> bool:
@@ -74,6 +76,7 @@ def find_candidates(model: nn.Module) -> list[Candidate]:
             candidate.known |= isinstance(module, _KNOWN) and matrix and "bias" not in attribute
             candidate.table |= isinstance(module, _TABLES)
             candidate.renormalised |= isinstance(module, _TABLES) and module.max_norm is not None
+            candidate.computed |= isinstance(getattr(type(module), attribute, None), property)
             padding = module.padding_idx if isinstance(module, _TABLES) else None
             # A tied table that pads another row reads this one, and trains it, as any other.
             candidate.read_whole |= padding is None or candidate.padding not in (None, padding)

@@ -73,8 +73,8 @@ def check_shareable(candidates: Sequence[Candidate]) -> None:
     """Refuse parameters that cannot share one psi.
 
     Raises:
-        ValueError: If one is on the meta device, frozen, not floating-point, empty, changed in place by its layer, or
-            of another dtype or device than the first.
+        ValueError: If one is on the meta device, frozen, not floating-point, empty, changed in place by its layer,
+            read through a mask, or of another dtype or device than the first.
     """
     first = candidates[0]
     for candidate in candidates:
@@ -90,6 +90,11 @@ def check_shareable(candidates: Sequence[Candidate]) -> None:
         if candidate.renormalised:
             raise ValueError(
                 f"embeddings that share must not change their weights, but max_norm is set {where}: exclude it"
+            )
+        if candidate.computed:
+            raise ValueError(
+                f"weights must be read as they are, but these are masked or else computed with {where}: exclude it or "
+                "take the mask off first"
             )
         if parameter.dtype != first.parameter.dtype:
             raise ValueError(

@@ -271,6 +271,20 @@ def test_refuses_and_leaves_the_model_as_it_was(change, name, message):
         assert all(after[module][2][key] is value for key, value in parameters.items())
 
 
+def test_weights_that_are_read_through_a_mask_are_refused():
+    """Sharing reads what the parameter holds: of a pruned model the pruning would be gone without a word."""
+
+    class Masked(nn.Linear):
+        weight = property(lambda self: self._parameters["weight"] * 0)
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].__class__ = Masked
+    with pytest.raises(ValueError, match=r"must be read as they are, .* \(layer '1'\)"):
+        compress_(model, RPSConfig(ratio=2))
+    compress_(model, RPSConfig(ratio=2, exclude=["1"]))
+    assert not model[1].weight.any()
+
+
 @pytest.mark.parametrize(
     ("budgets", "message"),
     [
