@@ -29,6 +29,12 @@ def test_erdos_renyi_kernel_shares_what_full_layers_leave_in_proportion():
     assert erdos_renyi_kernel(shapes, 2006, 0) == {"tiny": 6, "square": 800, "wide": 1200}
 
 
+def test_erdos_renyi_kernel_caps_layers_that_would_be_a_little_too_full():
+    # Shares in proportion would give "tiny" 7.6 of its 4 weights; without it the others share 136 as 20 to 50.
+    shapes = {"tiny": (2, 2), "square": (10, 10), "wide": (20, 30)}
+    assert erdos_renyi_kernel(shapes, 140, 0) == {"tiny": 4, "square": 39, "wide": 97}
+
+
 def test_a_floor_asks_no_more_of_a_layer_than_it_has():
     assert uniform({"a": (2,), "b": (50,)}, 12, 10) == {"a": 2, "b": 10}
 

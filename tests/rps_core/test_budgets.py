@@ -44,6 +44,7 @@ def test_kept_for_ratio_stays_within_the_weights(size, ratio):
 def test_a_budget_is_a_density_up_to_one_and_a_count_from_two():
     assert kept_for_budget(100, 1, where="x") == kept_for_budget(100, 1.0, where="x") == 100
     assert kept_for_budget(100, 0.25, where="x") == 25
+    assert kept_for_budget(10, 0.37, where="x") == 4  # the nearest number of weights
     assert kept_for_budget(100, 40, where="x") == kept_for_budget(100, 40.0, where="x") == 40
 
 

@@ -80,6 +80,17 @@ def test_recovered_weights_have_the_layer_s_spread(mapping, init_std, initialise
         assert (bounded < 1.9) == (initialise is nn.init.uniform_)
 
 
+def test_each_psi_is_drawn_as_most_of_its_own_group_s_weights_look():
+    """A sum of three uniform numbers has a kurtosis of 2.6, nearer to the normal 3 than to the uniform 1.8."""
+    model = nn.Sequential(*(nn.Linear(100, size) for size in (100, 110, 120)))
+    nn.init.normal_(model[1].weight)
+    with torch.no_grad():
+        model[2].weight.copy_(torch.rand(3, 120, 100).sum(0) - 1.5)
+    compress_(model, RPSConfig(budgets={"0": 1.0, "1": 1.0, "2": 1.0}))
+    bounded = [float(psi.abs().max()) < 1.8 for psi in (model.psi_0, model.psi_1, model.psi_2)]
+    assert bounded == [True, False, False]
+
+
 def test_zero_layers_get_the_default_spread_and_constant_ones_their_own():
     model = nn.Sequential(nn.Linear(48, 10), nn.Linear(10, 10))
     nn.init.zeros_(model[0].weight)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
+from torch.func import functional_call, grad, hessian, jacrev, jvp, vjp, vmap
 
 from rps_core import RPSConfig, compress_
 from rps_core.recovery import recover
@@ -154,9 +154,13 @@ def test_unused_layers_get_no_gradient():
 def test_psi_frozen_after_compression():
     model = shared()
     model.psi_0.requires_grad_(False)
+    # Without a gradient to sum, there is no need to hold all weights at once.
+    held = []
+    model[0].register_forward_hook(lambda *_: held.append(model._rps_sharing.arrays[0]._open))
     model(torch.randn(2, 5, dtype=torch.float64)).sum().backward()
     assert model.psi_0.grad is None
     assert model[0].bias.grad is not None
+    assert held == [None]
 
 
 def test_vmap_over_models_and_over_samples():
@@ -178,6 +182,15 @@ def test_vmap_over_models_and_over_samples():
     ensemble = vmap(lambda p: grad(loss)(p, x[0]))(stacked)
     alone = grad(loss)({name: value[1] for name, value in stacked.items()}, x[0])
     torch.testing.assert_close(ensemble["psi_0"][1], alone["psi_0"])
+
+
+def test_vmap_over_gradients_where_one_layer_s_is_the_same_for_all():
+    group = group_of(shared("curvature"))
+    psi, given = torch.randn(group.slots).double(), torch.randn(6, 3, 8).double()
+    (first, second), pull = vjp(lambda p: tuple(recover(p, group, (0, 1))), psi)
+    assert second.shape == given.shape[1:]
+    for found, one in zip(vmap(lambda each: pull((first, each)))(given)[0], given, strict=True):
+        torch.testing.assert_close(found, pull((first, one))[0])
 
 
 def test_vmap_over_any_dimension_of_a_stack_of_arrays():

@@ -58,6 +58,13 @@ def test_a_state_of_another_sharing_is_refused(config):
         compress_(net(), config).load_state_dict(compress_(net(), CONFIG).state_dict(), strict=False)
 
 
+def test_a_state_of_a_table_whose_row_of_padding_shares_is_refused():
+    plain, filled = nn.Embedding(8, 4, padding_idx=0), nn.Embedding(8, 4, padding_idx=0)
+    nn.init.ones_(filled.weight)
+    with pytest.raises(RuntimeError, match="must be of a model that shares alike"):
+        compress_(plain, CONFIG).load_state_dict(compress_(filled, CONFIG).state_dict())
+
+
 def test_a_state_without_scales_is_loaded_as_it_was():
     model, state = compress_(net(1), CONFIG), compress_(net(2), CONFIG).state_dict()
     del state["psi_scales"], state["psi_kind"]

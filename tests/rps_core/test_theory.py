@@ -1,5 +1,7 @@
 """The claims, checked by hand, by simulation and against gradient descent itself."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,19 @@ def test_variance_of_sharing(case, slots):
     x, y = VECTORS[case]
     agrees(simulate_sharing(RandomFold, x, y, slots), fold_variance(x, y, slots))
     agrees(simulate_sharing(HashedNet, x, y, slots), sharing_variance(x, y, slots))
+
+
+def test_variance_of_folding_over_every_rotation_and_sign():
+    """Two partitions of four weights: at a rotation by two, the pattern of signs meets itself."""
+    x, y = np.random.default_rng(1).normal(size=(2, 2, 4))
+    signs = np.array(list(itertools.product([-1, 1], repeat=5)))  # a pattern, and whether the second is flipped
+    found = [
+        np.sum([flip * np.roll(g * x[1], turn), g * x[0]], 0) @ np.sum([flip * np.roll(g * y[1], turn), g * y[0]], 0)
+        for turn in range(4)
+        for *g, flip in signs
+    ]
+    assert np.mean(found) == pytest.approx(np.sum(x * y))
+    assert np.var(found) == pytest.approx(fold_variance(x.ravel(), y.ravel(), 4))
 
 
 @pytest.mark.parametrize("case", ["normal", "power law"])
