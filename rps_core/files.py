@@ -75,7 +75,7 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SavedFile
         errors[array.group.name] = relative_error(array.psi.cpu(), unpack(stored))
         tensors |= {_part(array.key, number): tensor for number, tensor in enumerate(stored)}
     groups = sharing.groups
-    tensors[_SCALES] = torch.tensor(layer_scales(groups))
+    tensors[_SCALES] = torch.tensor(layer_scales(groups), dtype=torch.float32)
     plain = plain_state(root, {array.key for array in sharing.arrays})
     tensors[_PLAIN] = torch.cat([torch.empty(0, dtype=torch.uint8), *map(as_bytes, plain.values())])
     header = {"version": FORMAT_VERSION, "config": changed_fields(sharing.config), "model": fingerprint(groups, plain)}

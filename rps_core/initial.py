@@ -24,7 +24,7 @@ def draw_psi(group: Group, number: int, config: RPSConfig, candidates: Sequence[
     generator = torch.Generator().manual_seed(int(hash64(group_seed(config.seed, number), _DRAW, np.zeros(1))[0] >> 1))
     names = {layer.name for layer in group.layers}
     members = [candidate.parameter.detach() for candidate in candidates if candidate.name in names]
-    psi = torch.empty(group.slots)
+    psi = torch.empty(group.slots, dtype=torch.float32)
     if look_uniform(members):
         bound = math.sqrt(3) * config.init_std
         return psi.uniform_(-bound, bound, generator=generator)

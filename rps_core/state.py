@@ -25,7 +25,7 @@ KIND = "psi_kind"
 def add_scales(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
     """State-dict hook of a compressed model: add its scales, and a hash of all else that weights follow from."""
     groups = module.__dict__[SHARING].groups
-    state[prefix + SCALES] = torch.tensor(layer_scales(groups))
+    state[prefix + SCALES] = torch.tensor(layer_scales(groups), dtype=torch.float32)
     state[prefix + KIND] = torch.tensor(kind(groups))
 
 

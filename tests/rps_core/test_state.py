@@ -6,7 +6,15 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from rps_core import RPSConfig, compress_, compression_summary, project_, save_compressed, to_dense
+from rps_core import (
+    RPSConfig,
+    compress_,
+    compression_summary,
+    load_compressed,
+    project_,
+    save_compressed,
+    to_dense,
+)
 
 CONFIG = RPSConfig(ratio=5)
 INPUT = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
@@ -72,6 +80,21 @@ def test_a_state_without_scales_is_loaded_as_it_was():
     model.load_state_dict(state)
     assert torch.equal(model.psi_0, state["psi_0"])
     assert torch.equal(model.state_dict()["psi_scales"], scales)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_psi_states_and_files_do_not_hang_on_the_default_dtype(tmp_path, default):
+    fresh, compressed = net(3), compress_(net(3), CONFIG)
+    loaded_into = net(4)
+    torch.set_default_dtype(default)
+    try:
+        model = compress_(fresh, CONFIG)
+        state = model.state_dict()
+        save_compressed(model, tmp_path / "m")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(state[name], value) for name, value in compressed.state_dict().items())
+    assert torch.equal(load_compressed(tmp_path / "m", loaded_into)(INPUT), compressed(INPUT))
 
 
 def test_scales_are_no_tensor_of_the_model():
