@@ -139,8 +139,14 @@ def _warn(known: Estimate, work: Workload, fleets: list[Fleet], plans: list[Plan
     """Say what was learned from fewer trials than there were, or of fewer at once than there will be."""
     if known.failed:
         print(
-            f"rps-search: {known.failed} of the {known.failed + len(known.seconds)} trials there failed; "
+            f"rps-search: {known.failed} of the {known.ended} trials there failed; "
             "their times are left out, and the plan takes it that none fails",
+            file=sys.stderr,
+        )
+    if known.unknown:
+        print(
+            f"rps-search: no trial there tells how long {', '.join(known.unknown)} takes; the plan takes it that it is "
+            "as the others",
             file=sys.stderr,
         )
     if known.contention is not None:

@@ -35,6 +35,8 @@ class Estimate:
         at_once: Places of one machine that were busy at a time, on average.
         conditions: Everything that is not training.
         failed: Trials of those searches that failed, of which nothing is learned.
+        ended: All of their trials that ended, of the methods that are planned.
+        unknown: Methods that are planned and of which no trial was looked at.
     """
 
     seconds: list[float]
@@ -42,6 +44,8 @@ class Estimate:
     at_once: float
     conditions: Conditions
     failed: int = 0
+    ended: int = 0
+    unknown: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class _Earlier:
     rows: list[dict[str, Any]]
     launched: datetime
     failed: int
+    ended: int
 
 
 def from_results(spec: Spec, folders: Sequence[str], conditions: Conditions) -> Estimate:
@@ -69,13 +74,23 @@ def from_results(spec: Spec, folders: Sequence[str], conditions: Conditions) -> 
     kind = "trial_id" if len(several) > 1 and set.intersection(*several) else "method"
     timed = [trial for search in searches for trial in _timed(search, spec, kind)]
     power = pace.contention(timed)
-    seconds = [trial.seconds / trial.beside ** (power or 0.0) for trial in timed]
+    # How trials slow each other all tell; how long they take is another thing for each method.
+    alike = [trial for trial in timed if trial.method in spec.space.methods]
+    if not alike:
+        tried = ", ".join(sorted({str(trial.method) for trial in timed}))
+        planned = ", ".join(spec.space.methods)
+        raise UserError(
+            f"--results: trials there are of {tried} and say nothing of {planned}; write --seconds S instead"
+        )
+    known = {trial.method for trial in alike}
     return Estimate(
-        seconds,
+        [trial.seconds / trial.beside ** (power or 0.0) for trial in alike],
         power,
-        statistics.mean(trial.beside for trial in timed),
+        statistics.mean(trial.beside for trial in alike),
         _conditions(searches, power or 0.0, conditions),
         sum(search.failed for search in searches),
+        sum(search.ended for search in searches),
+        [method for method in spec.space.methods if method not in known],
     )
 
 
@@ -144,8 +159,9 @@ def _check_methods(folder: Folder, spec: Spec) -> None:
 def _read(folder: str, spec: Spec) -> _Earlier:
     earlier = open_experiment(Folder(folder))
     ended = ResultStore(earlier.folder).read("trials", list(pace.COLUMNS)).to_pylist()
-    rows = [row for row in ended if row["status"] in {"finished", "pruned"} and row["train_seconds"] is not None]
+    rows = [row for row in ended if row["status"] in {"finished", "pruned"} and pace.tells(row)]
     failed = sum(row["status"] == "failed" for row in ended)
+    planned = [row["status"] for row in ended if row["method"] in spec.space.methods]
     if not rows or earlier.spec.provenance is None:
         why = f"all {failed} trials there failed" if 0 < failed == len(ended) else "no trial has ended there"
         raise UserError(f"{folder}: {why}; write --seconds S instead")
@@ -157,7 +173,8 @@ def _read(folder: str, spec: Spec) -> _Earlier:
             f"{folder}: its trials ran with search.pack={earlier.spec.search.pack}, which tells nothing of "
             f"{spec.search.pack} on a GPU; make a short search with it"
         )
-    return _Earlier(earlier.spec, rows, datetime.fromisoformat(earlier.spec.provenance.created_at), failed)
+    launched = datetime.fromisoformat(earlier.spec.provenance.created_at)
+    return _Earlier(earlier.spec, rows, launched, planned.count("failed"), len(planned))
 
 
 def _timed(search: _Earlier, spec: Spec, kind: str) -> list[pace.Timed]:

@@ -17,7 +17,7 @@ from typing import Any
 
 COLUMNS = (
     *("trial_id", "method", "status", "host", "started_at", "finished_at"),
-    *("setup_seconds", "train_seconds", "eval_seconds"),
+    *("setup_seconds", "train_seconds", "eval_seconds", "attempts"),
 )
 # Two trials tell of contention only if at least so many times as many ran beside the one as beside the other.
 TELLING = 1.3
@@ -33,17 +33,26 @@ class Timed:
         kind: Trials of one kind are alike: the trial's id, or its method.
         seconds: How long it took, begin to end.
         beside: How many ran on its machine meanwhile, itself counted, on average.
+        method: Its method.
     """
 
     kind: str
     seconds: float
     beside: float
+    method: str | None = None
 
 
 def begin(row: Mapping[str, Any]) -> float:
     """Return when a trial took its place, in seconds since 1970: what it notes is when it was set up."""
     started: datetime = row["started_at"]
     return started.timestamp() - (row["setup_seconds"] or 0.0)
+
+
+def tells(row: Mapping[str, Any]) -> bool:
+    """Whether a row says how long its trial took; one of another program may not."""
+    moments = row["started_at"], row["finished_at"], row["train_seconds"]
+    seconds = (row[name] or 0.0 for name in ("setup_seconds", "train_seconds", "eval_seconds"))
+    return None not in moments and math.isfinite(sum(seconds))
 
 
 def end(row: Mapping[str, Any]) -> float:
@@ -55,20 +64,31 @@ def end(row: Mapping[str, Any]) -> float:
 def timed(rows: Sequence[Mapping[str, Any]], *, kind: str, more_epochs: float = 0.0) -> list[Timed]:
     """Return what rows of one search tell of time.
 
+    Trials that were started again are left out where others of their method are not: in their time is that in which
+    the search stood still.
+
     Args:
         rows: Trials with the columns ``COLUMNS``.
         kind: Name of the column that tells the kind.
         more_epochs: How many times its own epochs a trial is to train beyond them: -0.5 for half of them.
     """
     found = []
+    straight = {row["method"] for row in rows if not _again(row)}
     for host in {row["host"] for row in rows}:
         here = [row for row in rows if row["host"] == host]
         busy = _Busy([(begin(row), end(row)) for row in here])
         for row in here:
+            if _again(row) and row["method"] in straight:
+                continue
             span = max(end(row) - begin(row), 1e-9)
             seconds = span + more_epochs * (row["train_seconds"] + (row["eval_seconds"] or 0.0))
-            found.append(Timed(str(row[kind]), seconds, max(1.0, busy.total(begin(row), end(row)) / span)))
+            beside = max(1.0, busy.total(begin(row), end(row)) / span)
+            found.append(Timed(str(row[kind]), seconds, beside, row["method"]))
     return found
+
+
+def _again(row: Mapping[str, Any]) -> bool:
+    return (row.get("attempts") or 1) > 1
 
 
 def contention(trials: Iterable[Timed]) -> float | None:

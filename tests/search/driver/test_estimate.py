@@ -113,6 +113,40 @@ def test_trials_that_failed_are_left_out_and_that_is_said(tmp_path):
         from_results(load_spec("quickstart"), [folder], Conditions())
 
 
+def test_only_methods_that_are_planned_tell_how_long_trials_take(tmp_path):
+    """Lottery tickets take ten times as long: a plan without them is not to have their time, one with them is."""
+    folder, _ = searched(tmp_path / "1", at_once=1, seconds=4.0, failing=2)
+    rows = ResultStore(Folder(folder)).read("trials").to_pylist()
+    tickets = {"trial_id": "f" * 12, "method": "ltr", "finished_at": rows[-1]["started_at"] + timedelta(seconds=40)}
+    ResultStore(Folder(folder)).append("trials", [rows[-1] | tickets])
+
+    def learned(methods):
+        return from_results(parse_spec("{}", [f"space.methods={methods}", "train.epochs=4"]), [folder], Conditions())
+
+    found = learned("[rps]")
+    assert (found.seconds, found.unknown) == (pytest.approx([4.0] * (TRIALS - 2)), [])
+    assert (found.failed, found.ended) == (2, TRIALS)
+    assert max(learned("[rps, ltr]").seconds) > 30
+    assert learned("[rps, snip]").unknown == ["snip"]
+    with pytest.raises(UserError, match="trials there are of ltr, rps and say nothing of snip; write --seconds"):
+        learned("[snip]")
+
+
+def test_a_method_of_which_nothing_is_known_is_named(tmp_path):
+    folder, _ = searched(tmp_path / "1", at_once=1, seconds=4.0)
+    done = CliRunner().invoke(app, ["plan", "quickstart", "--set", "space.methods=[rps, ltr]", "--results", folder])
+    assert done.exit_code == 0, done.output
+    assert "no trial there tells how long ltr takes" in done.stderr
+
+
+@pytest.mark.parametrize("lost", [{"started_at": None}, {"finished_at": None}, {"setup_seconds": float("nan")}])
+def test_a_row_without_its_times_tells_nothing(tmp_path, spec, lost):
+    folder, _ = searched(tmp_path / "1", at_once=1, seconds=4.0)
+    rows = ResultStore(Folder(folder)).read("trials").to_pylist()
+    ResultStore(Folder(folder)).append("trials", [rows[-1] | {"trial_id": "f" * 12} | lost])
+    assert from_results(spec, [folder], Conditions()).seconds == pytest.approx([4.0] * TRIALS)
+
+
 @pytest.fixture
 def probed(monkeypatch):
     """Probe a spec, its searches replaced by one trial of each method, those of ``failing`` in vain; return theirs."""

@@ -64,3 +64,9 @@ def test_idle_time_between_trials_by_hand():
     assert most_at_once(rows) == 2
     assert between(rows, at_once=2) == pytest.approx(0.75)
     assert between(rows[:2], at_once=2) == 0
+
+
+def test_a_trial_that_was_started_again_tells_no_time_where_others_do():
+    """The search stood still for an hour in the middle of the second one."""
+    rows = [row(0, 10), row(5, 3615) | {"attempts": 2}, row(0, 40, method="ltr") | {"attempts": 2}]
+    assert [(trial.kind, trial.seconds) for trial in timed(rows, kind="method")] == [("rps", 10), ("ltr", 40)]
