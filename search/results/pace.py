@@ -76,15 +76,24 @@ def timed(rows: Sequence[Mapping[str, Any]], *, kind: str, more_epochs: float = 
     straight = {row["method"] for row in rows if not _again(row)}
     for host in {row["host"] for row in rows}:
         here = [row for row in rows if row["host"] == host]
-        busy = _Busy([(begin(row), end(row)) for row in here])
+        busy = _Busy([(begin(row), begin(row) + _lasted(row)) for row in here])
         for row in here:
             if _again(row) and row["method"] in straight:
                 continue
-            span = max(end(row) - begin(row), 1e-9)
-            seconds = span + more_epochs * (row["train_seconds"] + (row["eval_seconds"] or 0.0))
-            beside = max(1.0, busy.total(begin(row), end(row)) / span)
+            first, span = begin(row), _lasted(row)
+            seconds = max(span + more_epochs * _trained(row), 1e-9)
+            beside = max(1.0, busy.total(first, first + span) / span)
             found.append(Timed(str(row[kind]), seconds, beside, row["method"]))
     return found
+
+
+def _trained(row: Mapping[str, Any]) -> float:
+    return row["train_seconds"] + (row["eval_seconds"] or 0.0)
+
+
+def _lasted(row: Mapping[str, Any]) -> float:
+    # A clock that was put back meanwhile makes a trial no shorter than what was timed without it.
+    return max(end(row) - begin(row), _trained(row), 1e-9)
 
 
 def _again(row: Mapping[str, Any]) -> bool:

@@ -70,3 +70,8 @@ def test_a_trial_that_was_started_again_tells_no_time_where_others_do():
     """The search stood still for an hour in the middle of the second one."""
     rows = [row(0, 10), row(5, 3615) | {"attempts": 2}, row(0, 40, method="ltr") | {"attempts": 2}]
     assert [(trial.kind, trial.seconds) for trial in timed(rows, kind="method")] == [("rps", 10), ("ltr", 40)]
+
+
+def test_a_clock_that_was_put_back_makes_no_trial_shorter_than_its_training():
+    (found,) = timed([row(10, 2, train=4.0)], kind="method", more_epochs=-0.5)
+    assert (found.seconds, found.beside) == (2.25, 1.0)
