@@ -242,7 +242,8 @@ class _Asked:
     def _one_data_set(self) -> pa.Table:
         names = self.points["dataset"].unique().to_pylist()
         if len(names) > 1:
-            raise UserError(f"accuracies on different data sets cannot be compared, but here are {', '.join(names)}")
+            named = ", ".join(name or "one without a name" for name in names)  # A row of another program may lack it.
+            raise UserError(f"accuracies on different data sets cannot be compared, but here are {named}")
         return self.points
 
 

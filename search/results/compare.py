@@ -67,7 +67,8 @@ def searched(results: Sequence[Results], on: str = "accuracy_val") -> list[Searc
                     f"{place} {twice}: one search counts once, so leave one of them out, or launch the spec with "
                     "another seed"
                 )
-        datasets = ", ".join([*sorted(set(table["dataset"].to_pylist())), *filter(None, [apart[index]])])
+        names = sorted({name or "no name" for name in table["dataset"].to_pylist()})  # Another program may give none.
+        datasets = ", ".join([*names, *filter(None, [apart[index]])])
         boxes[measure, datasets, float(reference["accuracy"]), float(reference["memory"])] = place
         if len(boxes) > 1:
             (a, first), (b, second) = list(boxes.items())[:2]

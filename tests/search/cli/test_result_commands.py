@@ -151,6 +151,15 @@ def test_gaps_of_no_trial_are_not_those_of_one_method(run: Run, tmp_path: Path) 
     )
 
 
+def test_a_data_set_without_a_name_is_another_one(run: Run, folder: Path) -> None:
+    """A row of another program may lack it."""
+    row = {"trial_id": "n", "experiment": "e", "status": "finished", "method": "rps", "stored_bytes": 100}
+    ResultStore(Folder(folder)).append("trials", [row | {"accuracy": 0.5, "accuracy_val": 0.5}])
+    code, _, err = run("frontier", folder, "--gaps")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot be compared, but here are digits, one without a name" in err
+
+
 def test_frontier_picks_gaps_and_history(run: Run, folder: Path) -> None:
     assert chosen(run("frontier", folder, "--max-bytes", "0.5kB", "--format", "json")[1]) == ["t1"]
     assert chosen(run("frontier", folder, "--within", "3", "--knee", "--format", "json")[1]) == ["t2", "t2"]

@@ -47,6 +47,8 @@ def test_boxes_that_differ_are_refused(search):
         searched([search("tpe", 0, 0.8), search("grid", 0, 0.6, reference=3000)])
     with pytest.raises(UserError, match="different reference points"):
         searched([search("tpe", 1, 0.8), search("grid", 1, 0.6, dataset="cifar10")])
+    with pytest.raises(UserError, match=r"different reference points \(digits, .*; no name, "):
+        searched([search("tpe", 2, 0.8), search("grid", 2, 0.6, dataset=None)])
 
 
 def test_one_search_does_not_count_as_two(search, tmp_path):
