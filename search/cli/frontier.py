@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ACCURACY_OF = {"val": "accuracy_val", "test": "accuracy"}
 _DENSE = {"stored_bytes": "dense_bytes", "stored_parameters": "dense_parameters"}
 """What the driver notes of the dense model, by measure."""
-_HIDDEN_IN_TABLES = {"experiment", "number", "finished_at", "accuracy_val_low", "accuracy_val_high"}
+_HIDDEN_IN_TABLES = {"number", "finished_at", "accuracy_val_low", "accuracy_val_high"}
 
 
 def frontier(
@@ -109,7 +109,8 @@ def print_frontier(folder: Folder) -> None:
 def for_people(table: pa.Table) -> pa.Table:
     """Return the columns a person wants to see: not those that are empty, or the same in every row."""
     drop = [name for name in table.column_names if name in _HIDDEN_IN_TABLES or table[name].null_count == len(table)]
-    drop += [name for name in ("dataset", "model") if name in table.column_names and len(table[name].unique()) == 1]
+    shared = [name for name in ("experiment", "dataset", "model") if name in table.column_names]
+    drop += [name for name in shared if len(table[name].unique()) == 1]
     if "seeds" in table.column_names and table["seeds"].unique().to_pylist() == [1]:
         drop.append("seeds")
     return table.drop_columns(sorted(set(drop)))

@@ -151,6 +151,17 @@ def test_gaps_of_no_trial_are_not_those_of_one_method(run: Run, tmp_path: Path) 
     )
 
 
+def test_of_several_experiments_a_table_says_whose_each_point_is(run: Run, folder: Path, tmp_path: Path) -> None:
+    row = {"trial_id": "other", "experiment": "two", "status": "finished", "method": "rps", "dataset": "digits"}
+    row |= {"accuracy": 0.95, "accuracy_val": 0.95, "stored_bytes": 5000}
+    ResultStore(Folder(tmp_path / "two")).append("trials", [row])
+    for options in ([], ["--by", "experiment"]):
+        lines = run("frontier", folder, tmp_path / "two", *options)[1].split("\n\n")[0].splitlines()
+        assert lines[0].startswith("experiment")
+        assert [line.startswith("two") for line in lines if " other " in line] == [True]
+    assert "experiment" not in run("frontier", folder)[1]
+
+
 def test_a_data_set_without_a_name_is_another_one(run: Run, folder: Path) -> None:
     """A row of another program may lack it."""
     row = {"trial_id": "n", "experiment": "e", "status": "finished", "method": "rps", "stored_bytes": 100}
