@@ -23,7 +23,7 @@ from search.spec.claims import ClaimSpec, Relation
 from search.spec.fields import Scalar, flattened
 
 Verdict = Literal["holds", "does not hold", "not decided"]
-_COLUMNS = ("experiment", "number", "repeat", "status", "accuracy", "accuracy_val", "config_json")
+_COLUMNS = ("trial_id", "experiment", "number", "repeat", "status", "accuracy", "accuracy_val", "config_json")
 logger = logging.getLogger(__name__)
 
 
@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 class Candidate:
     """A proposal with its seeds, in the order of their repeats."""
 
-    number: int
-    """Number of the proposal in its search."""
+    number: int | None
+    """Number of the proposal in its search; None for a trial of another program that has none."""
     config: dict[str, Any]
     """The trial's configuration, nested names joined by dots."""
     accuracy: list[float] = field(default_factory=list)
@@ -78,10 +78,11 @@ def candidates(stores: Sequence[ResultStore]) -> list[Candidate]:
     Rows whose configuration cannot be read are left out, with a warning that counts them.
     """
     trials = read_all(stores, "trials", list(_COLUMNS), folder=True)
-    found: dict[tuple[int, str, int], Candidate] = {}
+    found: dict[tuple[int, str, int | str], Candidate] = {}
     odd = 0
     for row in trials.sort_by([("number", "ascending"), ("repeat", "ascending")]).to_pylist():
-        key = (row[FOLDER], row["experiment"], row["number"])
+        # A trial without a proposal's number is a proposal of its own, as on the frontier.
+        key = (row[FOLDER], row["experiment"], row["trial_id"] if row["number"] is None else row["number"])
         if row["config_json"] is None:
             continue  # a row of another program
         config = parse_config(row["config_json"])

@@ -162,6 +162,17 @@ def test_a_side_that_only_failed_is_said_to_have(add, judged):
     assert (line.where, line.note) == (None, "no finished trial has method mag")
 
 
+def test_trials_without_a_number_are_no_seeds_of_one_proposal(add, judged, store, trial):
+    add("rps", (0.7, 0.7))
+    config = json.dumps({"method": "snip", "lr": 0.1, "ratio": 10.0})
+    rows = [
+        trial(900 + k, number=None, accuracy_val=a, accuracy=a, config_json=config) for k, a in enumerate([0.5, 0.6])
+    ]
+    store.append("trials", rows)
+    (line,) = judged(HIGHER)
+    assert (line.difference, line.against.seeds) == (pytest.approx(0.1), 1)
+
+
 def test_rows_whose_configuration_cannot_be_read_are_left_out_and_counted(add, judged, store, trial, caplog):
     add("rps", (0.9, 0.9), (0.9, 0.9))
     add("snip", (0.5, 0.5), (0.5, 0.5))
