@@ -85,7 +85,8 @@ def smallest_above(
 ) -> int | None:
     """Return the row of the smallest point at least as accurate, of equal ones the most accurate; None if none."""
     memory, accuracies = points[measure].to_numpy(), points[on].to_numpy()
-    fits = np.flatnonzero(accuracies >= accuracy)
+    # What is a point below another is that in images, whatever the difference of two shares is rounded to.
+    fits = np.flatnonzero(accuracies >= accuracy - 1e-12)
     return int(fits[np.lexsort((-accuracies[fits], memory[fits]))[0]]) if len(fits) else None
 
 

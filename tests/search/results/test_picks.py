@@ -52,6 +52,9 @@ def test_smallest_within_some_points_of_dense(measured) -> None:
     assert dense_accuracy(found, on="accuracy") == pytest.approx(0.81)
     assert smallest_above(found, 0.91 - 0.02) == 2
     assert smallest_above(found, 0.95) is None
+    exactly = [dense - 50 for dense in range(100, 5001) if (dense - 50) / 5000 < dense / 5000 - 0.01]
+    assert exactly  # Of 5,000 images 50 fewer are one point, also where the difference of the shares is rounded up.
+    assert all(smallest_above(measured(("a", 1, k / 5000)), (k + 50) / 5000 - 0.01) == 0 for k in exactly[:3])
     assert dense_accuracy(measured(("a", 10, 0.5))) is None
 
 
