@@ -22,12 +22,12 @@ from search.results.facts import parse_config, parse_meta
 from search.results.folder import Folder
 from search.results.load import META_PATH, SPEC_PATH
 from search.results.parts import DamagedPartError, PartName, conform, read_footer, salvage
-from search.results.points import MEASURES
+from search.results.points import ACCURACIES, MEASURES
 from search.results.schema import KEYS, TABLES, TableName
 from search.results.store import PREFIX, Problem, ResultStore, Snapshot
 
 QUARANTINE = f"{PREFIX}/quarantine"
-_METRICS = ("accuracy", "accuracy_val", "loss")
+_METRICS = (*ACCURACIES, "loss")
 _AFTER_LOSS: dict[TableName, str] = {
     "trials": "resuming the search runs these trials again",
     "epochs": "the curves of their trials have gaps",
@@ -178,7 +178,11 @@ def _values(store: ResultStore) -> list[Finding]:
         if strange.num_rows:
             named = _named(strange["trial_id"].to_pylist())
             what = f"{strange.num_rows} finished trials have no {wanted} {column} ({named})"
-            found.append(Finding(f"{PREFIX}/trials", f"{what}; frontiers leave them out", "", harmless=True))
+            if column in ACCURACIES:
+                what += "; frontiers leave them out"
+            elif column in MEASURES:
+                what += f"; frontiers over {column} leave them out"
+            found.append(Finding(f"{PREFIX}/trials", what, "", harmless=True))
     return found
 
 

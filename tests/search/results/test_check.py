@@ -236,3 +236,11 @@ def test_sizes_that_cannot_be_are_told(sound: ResultStore, trial) -> None:
     assert finding.what.startswith(
         "2 finished trials have no positive stored_bytes (trials 000000000006, 000000000007)"
     )
+
+
+def test_only_what_a_frontier_rests_on_is_said_to_keep_a_trial_from_it(sound: ResultStore, trial) -> None:
+    sound.append("trials", [trial(6, loss=float("inf")), trial(7, latency_ms=0.0)])
+    assert [f.what for f in check(sound.folder) if f.path == "results/trials"] == [
+        "1 finished trials have no finite loss (trials 000000000006)",
+        "1 finished trials have no positive latency_ms (trials 000000000007); frontiers over latency_ms leave them out",
+    ]
