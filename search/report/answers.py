@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search.report.facts import Dense, Pick
-from search.report.proposals import MEASURES, NETWORK, ROW, Proposals
-from search.report.text import interval, number, percent, size, times_smaller
+from search.report.proposals import LATENCY, MEASURES, NETWORK, ROW, Proposals
+from search.report.text import NBSP, interval, number, percent, size, times_smaller
 from search.results.frontier import frontier
 from search.results.picks import best_within, knee, smallest_above
 
@@ -46,29 +46,33 @@ def _is_dense(found: Proposals) -> np.ndarray:
     return np.array(found.table["method"].to_pylist(), dtype=object) == "dense"
 
 
-def picks(found: Proposals, dense: Sequence[Dense], max_bytes: int | None) -> list[Pick]:
+def picks(
+    found: Proposals, dense: Sequence[Dense], max_bytes: int | None, max_latency_ms: float | None = None
+) -> list[Pick]:
     """Return the models that answer common questions, for each measure of memory; compressed ones only.
 
     Args:
         found: The proposals.
         dense: From :func:`dense_models`.
         max_bytes: The budget that the spec names, in bytes.
+        max_latency_ms: The limit that it sets to the time of one image.
     """
     compressed = found.table.filter(~_is_dense(found))
+    # What was not measured is not known to keep to a limit, for the search neither.
+    in_budget = compressed
+    if max_latency_ms is not None:
+        in_budget = compressed.filter(compressed[LATENCY].to_numpy() <= max_latency_ms)
+    limits = [] if max_bytes is None else [size(max_bytes, "stored_bytes")]
+    limits += [] if max_latency_ms is None else [f"{max_latency_ms:g}{NBSP}ms"]
     # Of several dense models the best: near a poor one is not near what the data allow.
     bar = max((one.accuracy_val for one in dense if one.accuracy_val is not None), default=None)
     near = f"Smallest within 1 point of {'the best ' if len(dense) > 1 else ''}dense on validation"
     chosen = []
     for measure in MEASURES:
         wanted: list[tuple[str, str, int | None]] = []
-        if max_bytes is not None and measure == "stored_bytes":
-            wanted.append(
-                (
-                    f"Best under {size(max_bytes, measure)}",
-                    "best in budget",
-                    _row(compressed, best_within(compressed, max_bytes, measure)),
-                )
-            )
+        if limits and (max_bytes is None or measure == "stored_bytes"):
+            row = best_within(in_budget, math.inf if max_bytes is None else max_bytes, measure)
+            wanted.append((f"Best under {' and '.join(limits)}", "best in budget", _row(in_budget, row)))
         front = frontier(compressed, (measure,))
         wanted.append(("Knee: more memory brings little beyond it", "knee", _row(front, knee(front, measure))))
         if bar is not None:

@@ -27,6 +27,7 @@ ROW = "row"
 """Name of the column that tells proposals apart: two experiments may have trials of the same id."""
 NETWORK = "network"
 """Name of the column that says which of :attr:`Proposals.networks` was compressed."""
+LATENCY = "latency_ms"
 _DETAILS = ("seed", "weight_decay", "budgets")
 
 
@@ -45,7 +46,8 @@ class Proposals:
     """The proposals of a report."""
 
     table: pa.Table
-    """Every proposal, as :func:`search.results.points.points` gives them, and ``FOLDER, NETWORK, ROW``."""
+    """Every proposal, as :func:`search.results.points.points` gives them, and ``FOLDER, NETWORK, ROW``
+    and ``LATENCY``, the mean over seeds, NaN where one was not measured."""
     networks: list[Network]
     fronts: dict[str, pa.Table]
     """The frontier of each measure over all methods."""
@@ -84,7 +86,7 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
         UserError: If the experiments used different data, whose accuracies cannot be compared.
     """
     measures = tuple(MEASURES)
-    trials = drawable(results.stores, measures, further=_DETAILS)
+    trials = drawable(results.stores, measures, further=(*_DETAILS, LATENCY))
     datasets = sorted({visible(name) for name in trials["dataset"].unique().to_pylist() if name})
     if len(datasets) > 1:
         raise UserError(
@@ -96,6 +98,8 @@ def proposals(results: Results, *, seed: int = 0) -> Proposals:
     chosen_looks = looks(map(_known, names))
     used, first, point = members(trials, measures)
     table, networks = _placed(points(trials, measures), trials[FOLDER].take(used[first]), results.meta)
+    latency = np.bincount(point, trials[LATENCY].to_numpy()[used], len(first)) / table["seeds"].to_numpy()
+    table = table.append_column(LATENCY, pa.array(latency, pa.float64()))
     fronts = {measure: frontier(table, (measure,)) for measure in MEASURES}
     own = {measure: frontier(table, (measure,), by=("method",)) for measure in MEASURES}
     keep = _choose(table, [*fronts.values(), *own.values()], seed)
