@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class WithoutGraphs(TorchFunctionMode):
+class _WithoutGraphs(TorchFunctionMode):
     """Within, `copy.deepcopy` takes results that a forward pass left on a module as plain numbers.
 
     Activations that are kept to be looked at would otherwise make a model that has trained impossible to copy.
@@ -28,5 +28,5 @@ class WithoutGraphs(TorchFunctionMode):
 
 def copied(model: Model) -> Model:
     """Return a copy of a model, whatever its forward passes left on it."""
-    with WithoutGraphs():
+    with _WithoutGraphs():
         return copy.deepcopy(model)

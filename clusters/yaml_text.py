@@ -34,7 +34,7 @@ def parse_yaml(text: str) -> Any:
 
 def dump_yaml(content: Any, *, ascii_only: bool = False) -> str:
     """Return the text that :func:`parse_yaml` reads as ``content``, mappings in their own order."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii_only)
+    return yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=not ascii_only)
 
 
 def _refuse_cycles(value: Any, above: set[int], seen: set[int]) -> None:
@@ -65,10 +65,11 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that the loader would take for numbers."""
+class Dumper(yaml.SafeDumper):
+    """Quotes texts that some reader takes for a number or a truth value: ours, or that of kubectl, which is in Go."""
 
 
 _EXPONENT = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+$", re.ASCII)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("+-.0123456789"))
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("+-.0123456789"))
+Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+.\d]"), list("-+.0123456789"))
+Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))

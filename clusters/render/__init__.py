@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 
 import yaml
@@ -13,6 +12,7 @@ from clusters.profile import Profile
 from clusters.render.kuberay import ray_cluster
 from clusters.render.launcher import launcher_config
 from clusters.render.slurm import batch_script
+from clusters.yaml_text import Dumper
 
 __all__ = ["render", "to_yaml"]
 
@@ -40,16 +40,11 @@ def to_yaml(*documents: object) -> str:
     return yaml.dump_all(documents, Dumper=_NoAliases, sort_keys=False, width=120)
 
 
-class _NoAliases(yaml.SafeDumper):
+class _NoAliases(Dumper):
     """Writes equal parts in full: people read these files."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
-
-
-# Text that Go's YAML reads as a number or a truth value, and ours the first of it: kubectl and the spec on a cluster.
-_NoAliases.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+.\d]"), list("-+.0123456789"))
-_NoAliases.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
 
 
 def _header(command: str, profile: Profile) -> str:
